@@ -1,0 +1,47 @@
+# What is run here is what CI runs. Python 3.11+ with pip is all that a fresh machine needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# As many test workers as there are cores; 0 for none.
+WORKERS ?= auto
+
+.PHONY: demo test check docs bench mutants clean
+
+# The environment is made anew whenever what it is made from has changed.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed ## The story of two connections, then an example log, on an SQLite file.
+	$(BIN)/ticketrouter demo
+	rm -f demo.sqlite3
+	$(BIN)/ticketrouter route examples/messages.jsonl --database sqlite:///demo.sqlite3
+
+test: $(VENV)/.installed ## Every test, each database that can be had.
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(VENV)/.installed ## Style, types, the import law, and what the tests cover of the core.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -p no:randomly tests/core
+	$(BIN)/coverage report --fail-under=100 --include="$(CORE)"
+
+CORE := */checks.py,*/errors.py,*/model.py,*/choices.py,*/policy.py,*/lifecycle.py,*/repository.py,*/router.py,*/memory.py,*/presets.py
+
+docs: $(VENV)/.installed ## The site, in docs/_build/html.
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+
+bench: $(VENV)/.installed ## Messages a second.
+	$(BIN)/python benchmarks/bench.py
+
+mutants: $(VENV)/.installed ## Mutation-test the rules.
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
+clean:
+	rm -rf $(VENV) mutants demo.sqlite3* docs/_build

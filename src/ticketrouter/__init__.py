@@ -1,0 +1,63 @@
+"""Which ticket does this inbound message belong to?
+
+Everything a host needs is importable from here, but for the adapters (`ticketrouter.memory`,
+`ticketrouter.sqlalchemy`) and the known desks (`ticketrouter.presets`).
+"""
+
+from ticketrouter.choices import Effect, Policy, Reopen, Scope
+from ticketrouter.errors import (
+    ActiveTicketExistsError,
+    BlockedBySchemaError,
+    ConflictError,
+    ContentionError,
+    InvalidMessageError,
+    NoTicketError,
+    RepositoryError,
+    TicketNotFoundError,
+    TicketRouterError,
+)
+from ticketrouter.model import (
+    InboundMessage,
+    MessageKind,
+    Outcome,
+    Reason,
+    Resolution,
+    StatusScheme,
+    Ticket,
+    TicketKey,
+    UniqueRule,
+)
+from ticketrouter.policy import Snapshot, decide
+from ticketrouter.repository import AsyncTicketRepository, TicketRepository
+from ticketrouter.router import AsyncTicketRouter, TicketRouter
+
+__all__ = [
+    "ActiveTicketExistsError",
+    "AsyncTicketRepository",
+    "AsyncTicketRouter",
+    "BlockedBySchemaError",
+    "ConflictError",
+    "ContentionError",
+    "Effect",
+    "InboundMessage",
+    "InvalidMessageError",
+    "MessageKind",
+    "NoTicketError",
+    "Outcome",
+    "Policy",
+    "Reason",
+    "Reopen",
+    "RepositoryError",
+    "Resolution",
+    "Scope",
+    "Snapshot",
+    "StatusScheme",
+    "Ticket",
+    "TicketKey",
+    "TicketNotFoundError",
+    "TicketRepository",
+    "TicketRouter",
+    "TicketRouterError",
+    "UniqueRule",
+    "decide",
+]

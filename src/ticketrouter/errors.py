@@ -1,0 +1,125 @@
+"""Every error that ticketrouter raises.
+
+Law of this file: one base class; each class says by `retryable` whether the host may simply run the same
+unit of work again; no class knows more of the model than the values it carries.
+"""
+
+from __future__ import annotations
+
+from reprlib import Repr
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from ticketrouter.model import Ticket, UniqueRule
+
+_short = Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 60
+
+
+class TicketRouterError(Exception):
+    """The base class of every error of this library."""
+
+    retryable: bool = False
+    """True where the same unit of work, run again from its start by the host, may well succeed."""
+
+
+class InvalidMessageError(TicketRouterError, ValueError):
+    """A value was refused before anything was read or written.
+
+    Args:
+        field: the name of the refused field.
+        value: what was given for it.
+        expected: what would have been accepted, as the end of "… must be".
+    """
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        self.field = field
+        self.value = value
+        self.expected = expected
+        super().__init__(field, value, expected)
+
+    def __str__(self) -> str:
+        return f"{self.field} must be {self.expected}, not {_short.repr(self.value)}"
+
+
+class NoTicketError(TicketRouterError, LookupError):
+    """The ticket of an ignored message was asked for: there is none."""
+
+
+class TicketNotFoundError(TicketRouterError, LookupError):
+    """The company has no such ticket; a ticket of another company gives this very error."""
+
+
+class ActiveTicketExistsError(TicketRouterError):
+    """The key already has an active ticket.
+
+    Args:
+        ticket: the ticket in the way.
+    """
+
+    code: ClassVar[str] = "ERR_OTHER_OPEN_TICKET"
+
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket = ticket
+        super().__init__(ticket)
+
+    def __str__(self) -> str:
+        return f"ticket {self.ticket.id} is already active on connection {self.ticket.connection_id}"
+
+
+class BlockedBySchemaError(TicketRouterError):
+    """The host's unique rule leaves no room for the ticket; nothing was written.
+
+    Args:
+        ticket: the row in the way.
+        unique_rule: the rule that the host's schema enforces.
+    """
+
+    def __init__(self, ticket: Ticket, unique_rule: UniqueRule) -> None:
+        self.ticket = ticket
+        self.unique_rule = unique_rule
+        super().__init__(ticket, unique_rule)
+
+    def __str__(self) -> str:
+        return (
+            f"the unique rule {self.unique_rule} of the tickets table leaves no room beside ticket "
+            f"{self.ticket.id} on connection {self.ticket.connection_id}: replace it by one unique rule "
+            "on company, contact and connection over active tickets only"
+        )
+
+
+class ConflictError(TicketRouterError):
+    """Somebody else was faster; nothing was written and the host's transaction is still usable.
+
+    The router answers it with a fresh look. Out of the router it comes only from `accept` and its like, when
+    the fresh look shows that the caller's wish has been overtaken; it then carries the ticket as it is now
+    and is not retryable.
+
+    Args:
+        message: what was overtaken.
+        ticket: the ticket as it is now, where a fresh look has been had.
+    """
+
+    def __init__(self, message: str, ticket: Ticket | None = None) -> None:
+        self.ticket = ticket
+        self.retryable = ticket is None
+        super().__init__(message)
+
+
+class ContentionError(TicketRouterError):
+    """Only a restart of the host's whole transaction can cure this: roll back, then run it again."""
+
+    retryable = True
+
+
+class RepositoryError(TicketRouterError):
+    """The store answered with an error that is no lost race: its cause says which.
+
+    Args:
+        message: what was refused, without any personal data.
+        retryable: True where the whole unit of work may be run again, as after a lost connection.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        self.retryable = retryable
+        super().__init__(message)

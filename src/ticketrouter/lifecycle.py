@@ -1,0 +1,211 @@
+"""The life of a ticket at the hands of the desk: open, accept, close, reopen, transfer.
+
+Law of this file: as in `ticketrouter.policy`, values and pure functions. Each function is told what was seen
+and answers with the write that is to follow, or `Keep` where the wish is already true; a wish that cannot
+come true raises. Every write repeats what was seen as its condition, so a stale caller never wins.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from ticketrouter import checks
+from ticketrouter.checks import Id
+from ticketrouter.errors import ActiveTicketExistsError, BlockedBySchemaError, ConflictError
+from ticketrouter.model import Reason, StatusScheme, Ticket, TicketKey
+from ticketrouter.policy import Create, Reopen, Reuse, Snapshot
+
+
+@frozen
+class TicketRef:
+    """How a caller names a ticket.
+
+    Args:
+        company_id: the tenant.
+        ticket_id: the id of its ticket.
+
+    Raises:
+        InvalidMessageError: if an id is not valid.
+    """
+
+    company_id: Id = field(validator=checks.an_id)
+    ticket_id: Id = field(validator=checks.an_id)
+
+
+@frozen
+class View:
+    """A ticket together with what is known of its contact on one connection."""
+
+    ticket: Ticket
+    snapshot: Snapshot
+
+
+@frozen
+class Keep:
+    """Leave everything as it is: what was asked for is already true."""
+
+    ticket: Ticket
+
+
+@frozen
+class Accept:
+    """Give an active ticket to an agent, provided nobody has changed its status or agent since it was seen."""
+
+    ticket: Ticket
+    user_id: Id = field(validator=checks.an_id)
+    at: datetime
+
+
+@frozen
+class Close:
+    """Close a ticket, provided it is still active."""
+
+    ticket: Ticket
+    at: datetime
+
+
+@frozen
+class Transfer:
+    """Move an active ticket to another connection, provided it is still active and the key there is free."""
+
+    ticket: Ticket
+    connection_id: Id = field(validator=checks.an_id)
+    at: datetime
+
+
+Write: TypeAlias = Create | Reuse | Reopen | Accept | Close | Transfer
+"""Everything that `TicketRepository.commit` carries out."""
+
+
+def open_ticket(
+    snapshot: Snapshot,
+    now: datetime,
+    *,
+    key: TicketKey,
+    is_group: bool,
+    user_id: Id | None,
+    queue_id: Id | None,
+) -> Create | Reopen:
+    """Open a ticket on a key.
+
+    Args:
+        snapshot: what is known of the key's contact.
+        now: the present.
+        key: the key.
+        is_group: whether the contact is a group chat.
+        user_id: the agent who begins, and thereby accepts it; None: it begins in the queue.
+        queue_id: the queue.
+
+    Returns:
+        Create; or Reopen, where the unique rule has room for the closed row of this key only.
+
+    Raises:
+        ActiveTicketExistsError: if the key has an active ticket.
+        BlockedBySchemaError: if the unique rule has room for the row of another connection only.
+    """
+    _refuse_second(snapshot, key)
+    row = snapshot.in_the_way()
+    accepted = user_id is not None
+    others = snapshot.active_elsewhere(key.connection_id)
+    if row is None:
+        return Create(
+            key=key,
+            at=now,
+            reason=Reason.REQUESTED,
+            is_group=is_group,
+            user_id=user_id,
+            queue_id=queue_id,
+            accepted=accepted,
+            other_active=others,
+        )
+    if row.key != key:
+        raise BlockedBySchemaError(row, snapshot.unique_rule)
+    return Reopen(
+        ticket=row,
+        at=now,
+        reason=Reason.ONLY_TICKET_ALLOWED,
+        user_id=user_id,
+        queue_id=queue_id,
+        accepted=accepted,
+        other_active=others,
+    )
+
+
+def accept_ticket(ticket: Ticket, now: datetime, *, user_id: Id, statuses: StatusScheme) -> Accept | Keep:
+    """Give a ticket to an agent.
+
+    Raises:
+        ConflictError: if it is closed, or accepted by another agent.
+    """
+    if not statuses.is_active(ticket.status):
+        raise ConflictError(f"ticket {ticket.id} is closed: reopen it before it is accepted", ticket)
+    if ticket.status != statuses.accepted or ticket.user_id is None:
+        return Accept(ticket, user_id, now)
+    if ticket.user_id != user_id:
+        raise ConflictError(f"ticket {ticket.id} is already accepted by user {ticket.user_id}", ticket)
+    return Keep(ticket)
+
+
+def close_ticket(ticket: Ticket, now: datetime, *, statuses: StatusScheme) -> Close | Keep:
+    """Close a ticket; a closed one stays as it is."""
+    return Close(ticket, now) if statuses.is_active(ticket.status) else Keep(ticket)
+
+
+def reopen_ticket(view: View, now: datetime, *, statuses: StatusScheme) -> Reopen | Keep:
+    """Reopen a ticket into its queue, without an agent; an active one stays as it is.
+
+    Args:
+        view: the ticket, and its contact on its own connection.
+        now: the present.
+        statuses: the host's words.
+
+    Raises:
+        ActiveTicketExistsError: if its key has another active ticket.
+    """
+    ticket, snapshot = view.ticket, view.snapshot
+    if statuses.is_active(ticket.status):
+        return Keep(ticket)
+    _refuse_second(snapshot, ticket.key)
+    return Reopen(
+        ticket=ticket,
+        at=now,
+        reason=Reason.REQUESTED,
+        queue_id=ticket.queue_id,
+        other_active=snapshot.active_elsewhere(ticket.connection_id),
+    )
+
+
+def transfer_ticket(
+    view: View, now: datetime, *, connection_id: Id, statuses: StatusScheme
+) -> Transfer | Keep:
+    """Move a ticket to another connection.
+
+    Args:
+        view: the ticket, and its contact on the other connection.
+        now: the present.
+        connection_id: the other connection.
+        statuses: the host's words.
+
+    Raises:
+        ConflictError: if it is closed.
+        ActiveTicketExistsError: if the contact has an active ticket on that connection.
+        BlockedBySchemaError: if the unique rule has no room for a second row there.
+    """
+    ticket, snapshot = view.ticket, view.snapshot
+    if not statuses.is_active(ticket.status):
+        raise ConflictError(f"ticket {ticket.id} is closed: only an active ticket is transferred", ticket)
+    if ticket.connection_id == connection_id:
+        return Keep(ticket)
+    _refuse_second(snapshot, TicketKey(ticket.company_id, ticket.contact_id, connection_id))
+    row = snapshot.in_the_way()
+    if row is not None and row.id != ticket.id:
+        raise BlockedBySchemaError(row, snapshot.unique_rule)
+    return Transfer(ticket, connection_id, now)
+
+
+def _refuse_second(snapshot: Snapshot, key: TicketKey) -> None:
+    if (ticket := snapshot.active_on(key.connection_id)) is not None:
+        raise ActiveTicketExistsError(ticket)

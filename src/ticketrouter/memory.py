@@ -1,0 +1,306 @@
+"""Tickets kept in memory: for unit tests, for what-if runs, and as the plainest example of a repository.
+
+Law of this file: it obeys every clause of `ticketrouter.repository` that memory can obey. There is no host
+transaction here, so each call is a unit of its own, and R6 has no meaning.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import TypeAlias, assert_never
+
+from attrs import evolve
+
+from ticketrouter.checks import Id
+from ticketrouter.choices import Scope
+from ticketrouter.errors import ConflictError, InvalidMessageError
+from ticketrouter.lifecycle import Accept, Close, Transfer, Write
+from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, id_order
+from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot
+
+_Contact: TypeAlias = tuple[Id, Id]
+
+
+class InMemoryTicketRepository:
+    """Keeps tickets in memory; any number of threads may use it.
+
+    Args:
+        tickets: what it begins with.
+        unique_rule: what it enforces, as a host's schema would.
+        statuses: the host's words.
+        next_id: the id of the first new ticket; ids that are taken are passed over.
+
+    Raises:
+        InvalidMessageError: if two of the tickets have the same id, or break the unique rule.
+    """
+
+    def __init__(
+        self,
+        tickets: Iterable[Ticket] = (),
+        *,
+        unique_rule: UniqueRule = UniqueRule.ACTIVE_PER_CONNECTION,
+        statuses: StatusScheme = StatusScheme(),  # noqa: B008 - a frozen value
+        next_id: int = 1,
+    ) -> None:
+        self._statuses = statuses
+        self._unique_rule = UniqueRule(unique_rule)
+        self._next_id = next_id
+        self._lock = threading.RLock()
+        self._tickets: dict[Id, Ticket] = {}
+        self._of_contact: dict[_Contact, list[Id]] = {}
+        self._routed: dict[tuple[Id, Id, Id], Id] = {}
+        for ticket in tickets:
+            self._refuse_unlawful(ticket)
+            self._put(self._consistent(ticket))
+
+    @property
+    def statuses(self) -> StatusScheme:
+        """The host's words for the statuses."""
+        return self._statuses
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """Every ticket of every company, by id."""
+        with self._lock:
+            return sorted(self._tickets.values(), key=lambda ticket: id_order(ticket.id))
+
+    def load(self, lookup: Lookup) -> Snapshot:
+        """Find what must be known to decide: see `TicketRepository.load`."""
+        with self._lock:
+            of_contact = self._all_of(lookup.company_id, lookup.contact_id)
+            active = [ticket for ticket in of_contact if self._is_active(ticket)]
+            if lookup.connection_id is None:
+                return Snapshot(active, unique_rule=self._unique_rule)
+            key = TicketKey(lookup.company_id, lookup.contact_id, lookup.connection_id)
+            closed = [
+                ticket
+                for ticket in of_contact
+                if not self._is_active(ticket) and (lookup.scope is Scope.CONTACT or ticket.key == key)
+            ]
+            return Snapshot(
+                active=active,
+                latest_closed=max(closed, key=_closing, default=None),
+                occupant=self._occupant(key),
+                routed=self._routed_to(lookup),
+                unique_rule=self._unique_rule,
+            )
+
+    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """Find one ticket of a company: see `TicketRepository.get`."""
+        with self._lock:
+            ticket = self._tickets.get(ticket_id)
+            return ticket if ticket is not None and ticket.company_id == company_id else None
+
+    def commit(self, decision: Write) -> Ticket:
+        """Carry out one decision at once: see `TicketRepository.commit`."""
+        with self._lock:
+            match decision:
+                case Create():
+                    return self._recorded(decision.message_ref, lambda: self._create(decision))
+                case Reuse():
+                    return self._recorded(decision.message_ref, lambda: self._reuse(decision))
+                case Reopen():
+                    return self._recorded(decision.message_ref, lambda: self._reopen(decision))
+                case Accept():
+                    return self._accept(decision)
+                case Close():
+                    return self._close(decision)
+                case Transfer():
+                    return self._transfer(decision)
+                case _:
+                    assert_never(decision)
+
+    # --- the writes, each under the lock and all or nothing --------------------------------------------------
+
+    def _create(self, decision: Create) -> Ticket:
+        self._refuse_taken(decision.key)
+        status = self._statuses.of_new(is_group=decision.is_group, accepted=decision.accepted)
+        return self._put(
+            Ticket(
+                id=self._new_id(),
+                company_id=decision.key.company_id,
+                contact_id=decision.key.contact_id,
+                connection_id=decision.key.connection_id,
+                status=status,
+                is_group=decision.is_group,
+                unread_messages=decision.unread_messages,
+                user_id=decision.user_id,
+                queue_id=decision.queue_id,
+                created_at=decision.at,
+                updated_at=decision.at,
+            )
+        )
+
+    def _reuse(self, decision: Reuse) -> Ticket:
+        ticket = self._still(decision.ticket, active=True)
+        unread = decision.unread.after(ticket.unread_messages)
+        return self._put(evolve(ticket, unread_messages=unread, updated_at=decision.at))
+
+    def _reopen(self, decision: Reopen) -> Ticket:
+        ticket = self._still(decision.ticket, active=False)
+        self._refuse_taken(ticket.key, besides=ticket)
+        return self._put(
+            evolve(
+                ticket,
+                status=self._statuses.of_reopened(accepted=decision.accepted),
+                user_id=decision.user_id,
+                queue_id=decision.queue_id,
+                unread_messages=decision.unread.after(ticket.unread_messages),
+                updated_at=decision.at,
+                closed_at=None,
+            )
+        )
+
+    def _accept(self, decision: Accept) -> Ticket:
+        ticket = self._still(decision.ticket, active=True)
+        if (ticket.status, ticket.user_id) != (decision.ticket.status, decision.ticket.user_id):
+            raise ConflictError("the ticket was changed meanwhile")
+        return self._put(
+            evolve(ticket, status=self._statuses.accepted, user_id=decision.user_id, updated_at=decision.at)
+        )
+
+    def _close(self, decision: Close) -> Ticket:
+        ticket = self._still(decision.ticket, active=True)
+        return self._put(
+            evolve(ticket, status=self._statuses.closed, updated_at=decision.at, closed_at=decision.at)
+        )
+
+    def _transfer(self, decision: Transfer) -> Ticket:
+        ticket = self._still(decision.ticket, active=True)
+        self._refuse_taken(evolve(ticket.key, connection_id=decision.connection_id), besides=ticket)
+        return self._put(evolve(ticket, connection_id=decision.connection_id, updated_at=decision.at))
+
+    def _recorded(self, ref: MessageRef | None, write: Callable[[], Ticket]) -> Ticket:
+        if ref is None:
+            return write()
+        place = (ref.key.company_id, ref.key.connection_id, ref.message_id)
+        if place in self._routed:
+            raise ConflictError("the message was routed meanwhile")
+        ticket = write()
+        self._routed[place] = ticket.id
+        return ticket
+
+    # --- what the writes and the look-ups stand on -----------------------------------------------------------
+
+    def _put(self, ticket: Ticket) -> Ticket:
+        if ticket.id not in self._tickets:
+            self._of_contact.setdefault((ticket.company_id, ticket.contact_id), []).append(ticket.id)
+        self._tickets[ticket.id] = ticket
+        return ticket
+
+    def _new_id(self) -> int:
+        while self._next_id in self._tickets:
+            self._next_id += 1
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _consistent(self, ticket: Ticket) -> Ticket:
+        # An active ticket has no time of closing, and a closed one has one, as in a column we keep ourselves.
+        if self._is_active(ticket):
+            return evolve(ticket, closed_at=None)
+        return evolve(ticket, closed_at=ticket.closed_at or ticket.updated_at)
+
+    def _is_active(self, ticket: Ticket) -> bool:
+        return self._statuses.is_active(ticket.status)
+
+    def _all_of(self, company_id: Id, contact_id: Id) -> list[Ticket]:
+        return [self._tickets[each] for each in self._of_contact.get((company_id, contact_id), ())]
+
+    def _active_on(self, key: TicketKey) -> Ticket | None:
+        of_contact = self._all_of(key.company_id, key.contact_id)
+        return next((t for t in of_contact if t.key == key and self._is_active(t)), None)
+
+    def _still(self, seen: Ticket, *, active: bool) -> Ticket:
+        ticket = self._tickets.get(seen.id)
+        if ticket is None or ticket.key != seen.key or self._is_active(ticket) is not active:
+            raise ConflictError("the ticket was changed meanwhile")
+        return ticket
+
+    def _occupant(self, key: TicketKey) -> Ticket | None:
+        """Return the row beside which the unique rule allows no new one."""
+        of_contact = self._all_of(key.company_id, key.contact_id)
+        match self._unique_rule:
+            case UniqueRule.NONE | UniqueRule.ACTIVE_PER_CONNECTION:
+                return None
+            case UniqueRule.ONE_PER_CONNECTION:
+                return next((ticket for ticket in of_contact if ticket.key == key), None)
+            case UniqueRule.ONE_PER_CONTACT:
+                return next(iter(of_contact), None)
+            case _:
+                assert_never(self._unique_rule)
+
+    def _refuse_taken(self, key: TicketKey, besides: Ticket | None = None) -> None:
+        """Raise where an active row on this key would be a second one, or break the unique rule."""
+        for row in (self._active_on(key), self._occupant(key)):
+            if row is not None and (besides is None or row.id != besides.id):
+                raise ConflictError("the key was taken meanwhile")
+
+    def _refuse_unlawful(self, ticket: Ticket) -> None:
+        """Raise where the unique rule, had it been there from the start, had never let this row in."""
+        if ticket.id in self._tickets:
+            raise InvalidMessageError("tickets", ticket.id, "tickets of different ids")
+        row = self._occupant(ticket.key)
+        if self._unique_rule is UniqueRule.ACTIVE_PER_CONNECTION and self._is_active(ticket):
+            row = self._active_on(ticket.key)
+        if row is not None:
+            raise InvalidMessageError("tickets", ticket.id, f"tickets as the rule {self._unique_rule} allows")
+
+    def _routed_to(self, lookup: Lookup) -> Ticket | None:
+        if lookup.connection_id is None or lookup.message_id is None:
+            return None
+        place = (lookup.company_id, lookup.connection_id, lookup.message_id)
+        return self._tickets.get(self._routed[place]) if place in self._routed else None
+
+
+def _closing(ticket: Ticket) -> tuple[datetime, int, Id]:
+    return (ticket.closed_at or ticket.updated_at, *id_order(ticket.id))
+
+
+class AsyncInMemoryTicketRepository:
+    """The same for asynchronous code; its calls never wait, so no other task comes between.
+
+    Args:
+        tickets: what it begins with.
+        unique_rule: what it enforces, as a host's schema would.
+        statuses: the host's words.
+        next_id: the id of the first new ticket; ids that are taken are passed over.
+
+    Raises:
+        InvalidMessageError: if two of the tickets have the same id, or break the unique rule.
+    """
+
+    def __init__(
+        self,
+        tickets: Iterable[Ticket] = (),
+        *,
+        unique_rule: UniqueRule = UniqueRule.ACTIVE_PER_CONNECTION,
+        statuses: StatusScheme = StatusScheme(),  # noqa: B008 - a frozen value
+        next_id: int = 1,
+    ) -> None:
+        self._sync = InMemoryTicketRepository(
+            tickets, unique_rule=unique_rule, statuses=statuses, next_id=next_id
+        )
+
+    @property
+    def statuses(self) -> StatusScheme:
+        """The host's words for the statuses."""
+        return self._sync.statuses
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """Every ticket of every company, by id."""
+        return self._sync.tickets
+
+    async def load(self, lookup: Lookup) -> Snapshot:
+        """Find what must be known to decide: see `TicketRepository.load`."""
+        return self._sync.load(lookup)
+
+    async def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """Find one ticket of a company: see `TicketRepository.get`."""
+        return self._sync.get(company_id, ticket_id)
+
+    async def commit(self, decision: Write) -> Ticket:
+        """Carry out one decision at once: see `TicketRepository.commit`."""
+        return self._sync.commit(decision)

@@ -1,0 +1,314 @@
+"""The words of the field as values: messages, keys, tickets, statuses, and what became of a message.
+
+Law of this file: frozen values, checked when they are made, that decide nothing. Whoever holds one need not
+ask again whether an id is empty or a time is naive.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+from attrs.validators import optional
+
+from ticketrouter import checks
+from ticketrouter.checks import Id
+from ticketrouter.errors import InvalidMessageError, NoTicketError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class MessageKind(StrEnum):
+    """Who speaks in a message."""
+
+    MESSAGE = "message"
+    """The contact speaks."""
+    ECHO = "echo"
+    """The company speaks outside the desk: from its own phone, by an API, in a campaign."""
+    NOTICE = "notice"
+    """Nobody speaks: a reaction, a rating, an edit, a call, a receipt."""
+
+
+class UniqueRule(StrEnum):
+    """What the unique rule of the tickets table allows."""
+
+    NONE = "none"
+    """Anything: duplicates too."""
+    ACTIVE_PER_CONNECTION = "active_per_connection"
+    """One active ticket per company, contact and connection: the right one."""
+    ONE_PER_CONNECTION = "one_per_connection"
+    """One row for ever per company, contact and connection."""
+    ONE_PER_CONTACT = "one_per_contact"
+    """One row for ever per company and contact: a second connection is shut out."""
+
+
+class Outcome(StrEnum):
+    """What became of a message."""
+
+    CREATED = "created"
+    REUSED = "reused"
+    REOPENED = "reopened"
+    DUPLICATE = "duplicate"
+    """This message id was routed before: the first answer again, nothing changed."""
+    IGNORED = "ignored"
+    """The message has no ticket."""
+
+
+class Reason(StrEnum):
+    """The rule that decided; the numbers are those of the table of `ticketrouter.policy.decide`."""
+
+    ALREADY_ROUTED = "already_routed"
+    """Rule 1."""
+    ACTIVE_ON_CONNECTION = "active_on_connection"
+    """Rule 2."""
+    ACTIVE_FOR_CONTACT = "active_for_contact"
+    """Rule 2, under `Scope.CONTACT`."""
+    KIND_DOES_NOT_OPEN = "kind_does_not_open"
+    """Rule 3."""
+    WITHIN_REOPEN_WINDOW = "within_reopen_window"
+    """Rule 4."""
+    ONLY_TICKET_ALLOWED = "only_ticket_allowed"
+    """Rule 5."""
+    NO_ACTIVE_TICKET = "no_active_ticket"
+    """Rule 7."""
+    REQUESTED = "requested"
+    """No message decided: somebody of the desk, or its code, asked for it."""
+
+
+def _kind(value: MessageKind | str) -> MessageKind:
+    return checks.as_member("kind", MessageKind, value)
+
+
+def _sent_at(value: datetime | None) -> datetime | None:
+    return None if value is None else checks.as_utc("sent_at", value)
+
+
+def _created_at(value: datetime) -> datetime:
+    return checks.as_utc("created_at", value)
+
+
+def _updated_at(value: datetime) -> datetime:
+    return checks.as_utc("updated_at", value)
+
+
+def _closed_at(value: datetime | None) -> datetime | None:
+    return None if value is None else checks.as_utc("closed_at", value)
+
+
+@frozen
+class TicketKey:
+    """What at most one active ticket exists for.
+
+    Args:
+        company_id: the tenant.
+        contact_id: the person, or the group chat.
+        connection_id: the address of the company that was written to.
+
+    Raises:
+        InvalidMessageError: if an id is not valid.
+    """
+
+    company_id: Id = field(validator=checks.an_id)
+    contact_id: Id = field(validator=checks.an_id)
+    connection_id: Id = field(validator=checks.an_id)
+
+
+@frozen
+class InboundMessage:
+    """A message that has arrived and looks for its ticket.
+
+    Args:
+        company_id: the tenant.
+        contact_id: who wrote; inside a group, the participant, who has no part in the key.
+        connection_id: the address of the company that was written to.
+        group_id: the group chat, where it was written in one.
+        message_id: the channel's id of the message, which makes a redelivery harmless; None: not known.
+        sent_at: when it was sent, with a time zone; None, or a time still to come: now.
+        unread_messages: what the ticket's count is set to; None: one more where the kind may open a ticket.
+        kind: who speaks.
+
+    Raises:
+        InvalidMessageError: if a field is not valid.
+    """
+
+    company_id: Id = field(validator=checks.an_id)
+    contact_id: Id = field(validator=checks.an_id)
+    connection_id: Id = field(validator=checks.an_id)
+    group_id: Id | None = field(default=None, kw_only=True, validator=optional(checks.an_id))
+    message_id: Id | None = field(default=None, kw_only=True, validator=optional(checks.a_message_id))
+    sent_at: datetime | None = field(default=None, kw_only=True, converter=_sent_at)
+    unread_messages: int | None = field(default=None, kw_only=True, validator=optional(checks.a_count))
+    kind: MessageKind = field(default=MessageKind.MESSAGE, kw_only=True, converter=_kind)
+
+    @property
+    def key(self) -> TicketKey:
+        """The key of the message: in a group chat the contact of the key is the group."""
+        contact_id = self.contact_id if self.group_id is None else self.group_id
+        return TicketKey(self.company_id, contact_id, self.connection_id)
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it was written in a group chat."""
+        return self.group_id is not None
+
+
+@frozen
+class Ticket:
+    """A ticket as it was when it was read: a snapshot, never the row itself.
+
+    Args:
+        id: the host's id of the row.
+        company_id: the tenant.
+        contact_id: the person, or the group chat.
+        connection_id: the address of the company.
+        status: the host's word; its `StatusScheme` tells whether it is active.
+        is_group: whether the contact is a group chat.
+        unread_messages: how many messages nobody of the desk has read.
+        user_id: the agent who has it, if any.
+        queue_id: the queue it waits in, if any.
+        created_at: when it was created.
+        updated_at: when it was last touched: what "most recently active" goes by.
+        closed_at: when it was closed; None while it is active.
+
+    Raises:
+        InvalidMessageError: if a field is not valid.
+    """
+
+    id: Id = field(validator=checks.an_id)
+    company_id: Id = field(validator=checks.an_id)
+    contact_id: Id = field(validator=checks.an_id)
+    connection_id: Id = field(validator=checks.an_id)
+    status: str = field(validator=checks.a_status)
+    is_group: bool = field(validator=checks.a_bool)
+    unread_messages: int = field(validator=checks.a_stored_count)
+    user_id: Id | None = field(validator=optional(checks.an_id))
+    queue_id: Id | None = field(validator=optional(checks.an_id))
+    created_at: datetime = field(converter=_created_at)
+    updated_at: datetime = field(converter=_updated_at)
+    closed_at: datetime | None = field(default=None, converter=_closed_at)
+
+    @property
+    def key(self) -> TicketKey:
+        """What at most one active ticket exists for."""
+        return TicketKey(self.company_id, self.contact_id, self.connection_id)
+
+
+def as_tuple(tickets: Iterable[Ticket]) -> tuple[Ticket, ...]:
+    """Return the tickets as a value that nobody can change."""
+    return tuple(tickets)
+
+
+def newest_first(tickets: Iterable[Ticket]) -> list[Ticket]:
+    """Sort tickets by who was active most recently.
+
+    Args:
+        tickets: any tickets, in any order.
+
+    Returns:
+        The last touched first; among equals the highest id first.
+    """
+    return sorted(tickets, key=_recency, reverse=True)
+
+
+def _recency(ticket: Ticket) -> tuple[datetime, int, Id]:
+    return (ticket.updated_at, *id_order(ticket.id))
+
+
+def id_order(value: Id) -> tuple[int, Id]:
+    """Return a sort key that orders ids of any type: numbers, then texts, then UUIDs."""
+    match value:
+        case int():
+            return 0, value
+        case str():
+            return 1, value
+        case _:
+            return 2, value
+
+
+def _words(value: Iterable[str]) -> frozenset[str]:
+    if isinstance(value, str):
+        raise InvalidMessageError("active", value, "a set of words, not one word")
+    words = frozenset(value)
+    if not words:
+        raise InvalidMessageError("active", value, "at least one word")
+    for word in words:
+        checks.check_status("active", word)
+    return words
+
+
+@frozen
+class StatusScheme:
+    """The host's words for the statuses of a ticket; whatever is not active is closed.
+
+    Args:
+        active: the words of a ticket that holds its key.
+        initial: the word of a new ticket.
+        initial_group: the word of a group chat's new ticket; None: as `initial`.
+        reopened: the word of a ticket that a message has reopened.
+        accepted: the word of a ticket that an agent has taken.
+        closed: the word that closing gives.
+
+    Raises:
+        InvalidMessageError: if a word is empty, or stands on the wrong side of active and closed.
+    """
+
+    active: frozenset[str] = field(default=frozenset({"open", "pending"}), converter=_words)
+    initial: str = field(default="pending", validator=checks.a_status)
+    initial_group: str | None = field(default=None, validator=optional(checks.a_status))
+    reopened: str = field(default="pending", validator=checks.a_status)
+    accepted: str = field(default="open", validator=checks.a_status)
+    closed: str = field(default="closed", validator=checks.a_status)
+
+    def __attrs_post_init__(self) -> None:
+        words = ", ".join(sorted(self.active))
+        for name in ("initial", "initial_group", "reopened", "accepted"):
+            word = getattr(self, name)
+            if word is not None and word not in self.active:
+                raise InvalidMessageError(name, word, f"one of the active statuses ({words})")
+        if self.closed in self.active:
+            raise InvalidMessageError("closed", self.closed, f"none of the active statuses ({words})")
+
+    def is_active(self, status: str) -> bool:
+        """Tell whether a ticket of this status holds its key."""
+        return status in self.active
+
+    def of_new(self, *, is_group: bool, accepted: bool) -> str:
+        """Return the word of a new ticket."""
+        if accepted:
+            return self.accepted
+        return self.initial_group if is_group and self.initial_group is not None else self.initial
+
+    def of_reopened(self, *, accepted: bool) -> str:
+        """Return the word of a reopened ticket."""
+        return self.accepted if accepted else self.reopened
+
+
+@frozen
+class Resolution:
+    """What became of a message, and why.
+
+    Args:
+        outcome: what became of it.
+        reason: the rule that decided.
+        other_active: what the contact has active on other connections, newest first: a report, no cause.
+        ticket: the message's ticket; None only for an ignored message.
+    """
+
+    outcome: Outcome
+    reason: Reason
+    other_active: tuple[Ticket, ...] = field(default=(), converter=as_tuple)
+    _ticket: Ticket | None = None
+
+    @property
+    def ticket(self) -> Ticket:
+        """The ticket of the message, as it was after the message.
+
+        Raises:
+            NoTicketError: if the message was ignored.
+        """
+        if self._ticket is None:
+            raise NoTicketError(f"the message has no ticket: it was ignored ({self.reason})")
+        return self._ticket

@@ -1,0 +1,103 @@
+"""The port: what a store must be able to do, clause by clause.
+
+Law of this file: protocols only. A clause says what is true afterwards, never how to get there.
+
+R1   `load` finds every active ticket of that company and contact: no closed one, no other company's.
+R2   `commit(Create)` raises ConflictError if the key has an active ticket, or if the unique rule has no room.
+R3   `commit(Reuse)` changes a ticket only while it is active on the key it was seen on, else ConflictError;
+     it never touches status, user or queue.
+R4   `commit(Reopen)` changes a ticket only while it is closed on the key it was seen on and that key is free,
+     else ConflictError.
+R5   After a ConflictError the host's transaction is usable and holds nothing of the attempt; nothing is ever
+     committed or rolled back on the host's behalf.
+R6   After the host's rollback nothing remains: no ticket, no change, no message id.
+R7   Tickets are snapshots: no later write shows in them, and they change no row.
+R8   A message id is recorded at most once per company and connection, together with its ticket; losing that
+     race is a ConflictError.
+R9   Every statement carries the company; another company's ticket is as one that does not exist.
+R10  The loser of a race takes the winner's row as it is: nothing of it is overwritten.
+R11  What only a restart of the host's whole transaction can cure is raised at once as ContentionError; no
+     retry takes place inside.
+
+The writes of the desk obey the same clauses: `Accept` is carried out only while status and agent are as seen,
+`Close` only while the ticket is active, `Transfer` only while it is active on the key it was seen on and the
+key on the other connection is free; else ConflictError.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from ticketrouter.checks import Id
+from ticketrouter.lifecycle import Write
+from ticketrouter.model import StatusScheme, Ticket
+from ticketrouter.policy import Lookup, Snapshot
+
+
+@runtime_checkable
+class TicketRepository(Protocol):
+    """Where tickets are kept."""
+
+    @property
+    def statuses(self) -> StatusScheme:
+        """The host's words for the statuses, the same for lookup, writes and the check of the schema."""
+        ...
+
+    def load(self, lookup: Lookup) -> Snapshot:
+        """Find what must be known to decide (R1, R7, R9).
+
+        Args:
+            lookup: whose tickets, and which message id.
+
+        Returns:
+            What was found; an unknown contact is an empty Snapshot.
+
+        Raises:
+            ContentionError: if only a restart of the host's transaction can cure it (R11).
+        """
+        ...
+
+    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """Find one ticket of a company (R7, R9).
+
+        Returns:
+            The ticket; None if there is none, or if it is another company's.
+
+        Raises:
+            ContentionError: if only a restart of the host's transaction can cure it (R11).
+        """
+        ...
+
+    def commit(self, decision: Write) -> Ticket:
+        """Carry out one decision inside the host's transaction (R2 to R10).
+
+        Returns:
+            The ticket as it is after the write.
+
+        Raises:
+            ConflictError: if what was seen is no longer true; nothing was written.
+            ContentionError: if only a restart of the host's transaction can cure it (R11).
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncTicketRepository(Protocol):
+    """The same for asynchronous code: see `TicketRepository`."""
+
+    @property
+    def statuses(self) -> StatusScheme:
+        """See `TicketRepository.statuses`."""
+        ...
+
+    async def load(self, lookup: Lookup) -> Snapshot:
+        """See `TicketRepository.load`."""
+        ...
+
+    async def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """See `TicketRepository.get`."""
+        ...
+
+    async def commit(self, decision: Write) -> Ticket:
+        """See `TicketRepository.commit`."""
+        ...

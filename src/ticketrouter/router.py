@@ -1,0 +1,526 @@
+"""The two routers: thin drivers that look, let a pure function decide, and have the answer carried out.
+
+Law of this file: no rule stands here. `AsyncTicketRouter` is `TicketRouter` with `await` in front of whatever
+asks a repository; a test compares their syntax trees, so change both or neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+from attrs import evolve
+
+from ticketrouter import checks
+from ticketrouter.checks import Id
+from ticketrouter.choices import Policy
+from ticketrouter.errors import ConflictError, ContentionError, InvalidMessageError, TicketNotFoundError
+from ticketrouter.lifecycle import (
+    Keep,
+    TicketRef,
+    View,
+    Write,
+    accept_ticket,
+    close_ticket,
+    open_ticket,
+    reopen_ticket,
+    transfer_ticket,
+)
+from ticketrouter.model import InboundMessage, Resolution, Ticket, TicketKey, newest_first
+from ticketrouter.policy import Decision, Duplicate, Ignore, Lookup, Snapshot, decide
+from ticketrouter.repository import AsyncTicketRepository, TicketRepository
+
+PolicyChoice: TypeAlias = Policy | Callable[[TicketKey], Policy]
+"""One Policy for every key, or a function that has one for each."""
+Clock: TypeAlias = Callable[[], datetime]
+"""What tells the present, with a time zone."""
+
+_Seen = TypeVar("_Seen")
+_Answer = TypeVar("_Answer", bound=Decision | Write | Keep)
+
+
+def utc_now() -> datetime:
+    """Return the present in UTC."""
+    return datetime.now(UTC)
+
+
+class TicketRouter:
+    """Find, create and reopen the tickets of messages, and guard what the desk does with them.
+
+    It holds no state and no connection beyond its repository's: make one per unit of work.
+
+    Args:
+        repository: where the tickets are.
+        policy: what the host has chosen, or a function from a key to that.
+        clock: what tells the present; only tests need another.
+        attempts: how many lost races in a row an operation answers with a fresh look.
+
+    Raises:
+        InvalidMessageError: if the policy is none, or `attempts` is no whole number from 1.
+    """
+
+    def __init__(
+        self,
+        repository: TicketRepository,
+        policy: PolicyChoice = Policy(),  # noqa: B008 - a frozen value
+        *,
+        clock: Clock = utc_now,
+        attempts: int = 8,
+    ) -> None:
+        self._repository = repository
+        self._policy = _checked_policy(policy)
+        self._clock = clock
+        self._attempts = _checked_attempts(attempts)
+
+    def resolve(self, message: InboundMessage) -> Resolution:
+        """Find the ticket of a message.
+
+        Args:
+            message: the message.
+
+        Returns:
+            What became of it, why, and its ticket.
+
+        Raises:
+            InvalidMessageError: if it is no InboundMessage.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+            ContentionError: if only a restart of the host's transaction can cure it, or every attempt lost.
+
+        Statements:
+            One `load`; one `commit` unless the message is ignored or a duplicate; again after a lost race.
+        """
+        _check(message, InboundMessage, "message")
+        policy = _policy_for(self._policy, message.key)
+        see = partial(self._load, Lookup.of(message, policy))
+        decision, ticket = self._settle(see, partial(_decide, message=message, policy=policy))
+        return Resolution(decision.outcome, decision.reason, decision.other_active, ticket)
+
+    def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
+        """Find the tickets of several messages, in their order and with the same results as one by one.
+
+        Args:
+            messages: the messages.
+
+        Returns:
+            One Resolution per message, in the same order.
+
+        Raises:
+            TicketRouterError: as `resolve`, at the first message that fails; what came before it is in the
+                host's transaction, for the host to commit or to roll back.
+        """
+        return [self.resolve(message) for message in messages]
+
+    def find_active(self, key: TicketKey) -> Ticket | None:
+        """Find the active ticket of a key; None if it has none.
+
+        Statements:
+            One `load`.
+        """
+        _check(key, TicketKey, "key")
+        snapshot = self._load(Lookup.at(key), overtaken=False)
+        return snapshot.active_on(key.connection_id)
+
+    def active_tickets(self, company_id: Id, contact_id: Id) -> list[Ticket]:
+        """List what a contact has active on every connection, newest first.
+
+        Statements:
+            One `load`.
+        """
+        snapshot = self._load(Lookup(company_id, contact_id), overtaken=False)
+        return newest_first(snapshot.active)
+
+    def ensure_can_open(self, key: TicketKey) -> None:
+        """Raise what `open` would raise now; a race may still change the answer before `open` is called.
+
+        Raises:
+            ActiveTicketExistsError: if the key has an active ticket.
+            BlockedBySchemaError: if the host's unique rule leaves no room.
+
+        Statements:
+            One `load`.
+        """
+        _check(key, TicketKey, "key")
+        snapshot = self._load(Lookup.at(key), overtaken=False)
+        open_ticket(snapshot, _now(self._clock), key=key, is_group=False, user_id=None, queue_id=None)
+
+    def open(
+        self, key: TicketKey, *, is_group: bool = False, user_id: Id | None = None, queue_id: Id | None = None
+    ) -> Ticket:
+        """Open a ticket from the desk's side.
+
+        Args:
+            key: the key.
+            is_group: whether the contact is a group chat.
+            user_id: the agent who begins, and thereby accepts it; None: it begins in the queue.
+            queue_id: the queue.
+
+        Returns:
+            The new ticket; where the host's unique rule allows one row per key, the old row, reopened.
+
+        Raises:
+            ActiveTicketExistsError: if the key has an active ticket, which it carries.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+
+        Statements:
+            One `load` and one `commit`; again after a lost race.
+        """
+        _check(key, TicketKey, "key")
+        choose = partial(open_ticket, key=key, is_group=is_group, user_id=user_id, queue_id=queue_id)
+        _, ticket = self._settle(partial(self._load, Lookup.at(key)), choose)
+        return _present(ticket)
+
+    def accept(self, company_id: Id, ticket_id: Id, user_id: Id) -> Ticket:
+        """Give a ticket to an agent; it is harmless where the agent has accepted it already.
+
+        Raises:
+            TicketNotFoundError: if the company has no such ticket.
+            ConflictError: if it is closed, or accepted by another agent; it carries the ticket.
+
+        Statements:
+            One `get`, and one `commit` where there is something to change; again after a lost race.
+        """
+        checks.check_id("user_id", user_id)
+        choose = partial(accept_ticket, user_id=user_id, statuses=self._repository.statuses)
+        _, ticket = self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
+        return _present(ticket)
+
+    def close(self, company_id: Id, ticket_id: Id) -> Ticket:
+        """Close a ticket; it is harmless where it is closed already.
+
+        Raises:
+            TicketNotFoundError: if the company has no such ticket.
+
+        Statements:
+            One `get`, and one `commit` where there is something to change; again after a lost race.
+        """
+        choose = partial(close_ticket, statuses=self._repository.statuses)
+        _, ticket = self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
+        return _present(ticket)
+
+    def reopen(self, company_id: Id, ticket_id: Id) -> Ticket:
+        """Reopen a ticket into its queue, without an agent; it is harmless where it is active.
+
+        Raises:
+            TicketNotFoundError: if the company has no such ticket.
+            ActiveTicketExistsError: if its key has another active ticket, which it carries.
+
+        Statements:
+            One `get` and one `load`, and one `commit` where there is something to change; again after a lost
+            race.
+        """
+        choose = partial(reopen_ticket, statuses=self._repository.statuses)
+        _, ticket = self._settle(partial(self._view, TicketRef(company_id, ticket_id), None), choose)
+        return _present(ticket)
+
+    def transfer(self, company_id: Id, ticket_id: Id, connection_id: Id) -> Ticket:
+        """Move an active ticket to another connection; it is harmless where it is there already.
+
+        Raises:
+            TicketNotFoundError: if the company has no such ticket.
+            ConflictError: if it is closed; it carries the ticket.
+            ActiveTicketExistsError: if the contact has an active ticket on that connection.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+
+        Statements:
+            One `get` and one `load`, and one `commit` where there is something to change; again after a lost
+            race.
+        """
+        checks.check_id("connection_id", connection_id)
+        choose = partial(transfer_ticket, connection_id=connection_id, statuses=self._repository.statuses)
+        see = partial(self._view, TicketRef(company_id, ticket_id), connection_id)
+        _, ticket = self._settle(see, choose)
+        return _present(ticket)
+
+    def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
+        return self._repository.load(evolve(lookup, overtaken=overtaken))
+
+    def _get(self, ref: TicketRef, *, overtaken: bool) -> Ticket:  # noqa: ARG002 - `get` has no other way
+        return _found(self._repository.get(ref.company_id, ref.ticket_id), ref)
+
+    def _view(self, ref: TicketRef, connection_id: Id | None, *, overtaken: bool) -> View:
+        ticket = self._get(ref, overtaken=overtaken)
+        here = ticket.connection_id if connection_id is None else connection_id
+        snapshot = self._load(Lookup(ticket.company_id, ticket.contact_id, here), overtaken=overtaken)
+        return View(ticket, snapshot)
+
+    def _settle(
+        self, see: Callable[..., _Seen], choose: Callable[[_Seen, datetime], _Answer]
+    ) -> tuple[_Answer, Ticket | None]:
+        lost: ConflictError | None = None
+        for _ in range(self._attempts):
+            seen = see(overtaken=lost is not None)
+            answer = choose(seen, _now(self._clock))
+            if isinstance(answer, Ignore):
+                return answer, None
+            if isinstance(answer, Keep | Duplicate):
+                return answer, answer.ticket
+            try:
+                return answer, self._repository.commit(answer)
+            except ConflictError as error:
+                lost = error
+        raise ContentionError(f"gave up after {self._attempts} lost races in a row") from lost
+
+
+class AsyncTicketRouter:
+    """Find, create and reopen the tickets of messages, and guard what the desk does with them.
+
+    It holds no state and no connection beyond its repository's: make one per unit of work.
+
+    Args:
+        repository: where the tickets are.
+        policy: what the host has chosen, or a function from a key to that.
+        clock: what tells the present; only tests need another.
+        attempts: how many lost races in a row an operation answers with a fresh look.
+
+    Raises:
+        InvalidMessageError: if the policy is none, or `attempts` is no whole number from 1.
+    """
+
+    def __init__(
+        self,
+        repository: AsyncTicketRepository,
+        policy: PolicyChoice = Policy(),  # noqa: B008 - a frozen value
+        *,
+        clock: Clock = utc_now,
+        attempts: int = 8,
+    ) -> None:
+        self._repository = repository
+        self._policy = _checked_policy(policy)
+        self._clock = clock
+        self._attempts = _checked_attempts(attempts)
+
+    async def resolve(self, message: InboundMessage) -> Resolution:
+        """Find the ticket of a message.
+
+        Args:
+            message: the message.
+
+        Returns:
+            What became of it, why, and its ticket.
+
+        Raises:
+            InvalidMessageError: if it is no InboundMessage.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+            ContentionError: if only a restart of the host's transaction can cure it, or every attempt lost.
+
+        Statements:
+            One `load`; one `commit` unless the message is ignored or a duplicate; again after a lost race.
+        """
+        _check(message, InboundMessage, "message")
+        policy = _policy_for(self._policy, message.key)
+        see = partial(self._load, Lookup.of(message, policy))
+        decision, ticket = await self._settle(see, partial(_decide, message=message, policy=policy))
+        return Resolution(decision.outcome, decision.reason, decision.other_active, ticket)
+
+    async def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
+        """Find the tickets of several messages, in their order and with the same results as one by one.
+
+        Args:
+            messages: the messages.
+
+        Returns:
+            One Resolution per message, in the same order.
+
+        Raises:
+            TicketRouterError: as `resolve`, at the first message that fails; what came before it is in the
+                host's transaction, for the host to commit or to roll back.
+        """
+        return [await self.resolve(message) for message in messages]
+
+    async def find_active(self, key: TicketKey) -> Ticket | None:
+        """Find the active ticket of a key; None if it has none.
+
+        Statements:
+            One `load`.
+        """
+        _check(key, TicketKey, "key")
+        snapshot = await self._load(Lookup.at(key), overtaken=False)
+        return snapshot.active_on(key.connection_id)
+
+    async def active_tickets(self, company_id: Id, contact_id: Id) -> list[Ticket]:
+        """List what a contact has active on every connection, newest first.
+
+        Statements:
+            One `load`.
+        """
+        snapshot = await self._load(Lookup(company_id, contact_id), overtaken=False)
+        return newest_first(snapshot.active)
+
+    async def ensure_can_open(self, key: TicketKey) -> None:
+        """Raise what `open` would raise now; a race may still change the answer before `open` is called.
+
+        Raises:
+            ActiveTicketExistsError: if the key has an active ticket.
+            BlockedBySchemaError: if the host's unique rule leaves no room.
+
+        Statements:
+            One `load`.
+        """
+        _check(key, TicketKey, "key")
+        snapshot = await self._load(Lookup.at(key), overtaken=False)
+        open_ticket(snapshot, _now(self._clock), key=key, is_group=False, user_id=None, queue_id=None)
+
+    async def open(
+        self, key: TicketKey, *, is_group: bool = False, user_id: Id | None = None, queue_id: Id | None = None
+    ) -> Ticket:
+        """Open a ticket from the desk's side.
+
+        Args:
+            key: the key.
+            is_group: whether the contact is a group chat.
+            user_id: the agent who begins, and thereby accepts it; None: it begins in the queue.
+            queue_id: the queue.
+
+        Returns:
+            The new ticket; where the host's unique rule allows one row per key, the old row, reopened.
+
+        Raises:
+            ActiveTicketExistsError: if the key has an active ticket, which it carries.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+
+        Statements:
+            One `load` and one `commit`; again after a lost race.
+        """
+        _check(key, TicketKey, "key")
+        choose = partial(open_ticket, key=key, is_group=is_group, user_id=user_id, queue_id=queue_id)
+        _, ticket = await self._settle(partial(self._load, Lookup.at(key)), choose)
+        return _present(ticket)
+
+    async def accept(self, company_id: Id, ticket_id: Id, user_id: Id) -> Ticket:
+        """Give a ticket to an agent; it is harmless where the agent has accepted it already.
+
+        Raises:
+            TicketNotFoundError: if the company has no such ticket.
+            ConflictError: if it is closed, or accepted by another agent; it carries the ticket.
+
+        Statements:
+            One `get`, and one `commit` where there is something to change; again after a lost race.
+        """
+        checks.check_id("user_id", user_id)
+        choose = partial(accept_ticket, user_id=user_id, statuses=self._repository.statuses)
+        _, ticket = await self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
+        return _present(ticket)
+
+    async def close(self, company_id: Id, ticket_id: Id) -> Ticket:
+        """Close a ticket; it is harmless where it is closed already.
+
+        Raises:
+            TicketNotFoundError: if the company has no such ticket.
+
+        Statements:
+            One `get`, and one `commit` where there is something to change; again after a lost race.
+        """
+        choose = partial(close_ticket, statuses=self._repository.statuses)
+        _, ticket = await self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
+        return _present(ticket)
+
+    async def reopen(self, company_id: Id, ticket_id: Id) -> Ticket:
+        """Reopen a ticket into its queue, without an agent; it is harmless where it is active.
+
+        Raises:
+            TicketNotFoundError: if the company has no such ticket.
+            ActiveTicketExistsError: if its key has another active ticket, which it carries.
+
+        Statements:
+            One `get` and one `load`, and one `commit` where there is something to change; again after a lost
+            race.
+        """
+        choose = partial(reopen_ticket, statuses=self._repository.statuses)
+        _, ticket = await self._settle(partial(self._view, TicketRef(company_id, ticket_id), None), choose)
+        return _present(ticket)
+
+    async def transfer(self, company_id: Id, ticket_id: Id, connection_id: Id) -> Ticket:
+        """Move an active ticket to another connection; it is harmless where it is there already.
+
+        Raises:
+            TicketNotFoundError: if the company has no such ticket.
+            ConflictError: if it is closed; it carries the ticket.
+            ActiveTicketExistsError: if the contact has an active ticket on that connection.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+
+        Statements:
+            One `get` and one `load`, and one `commit` where there is something to change; again after a lost
+            race.
+        """
+        checks.check_id("connection_id", connection_id)
+        choose = partial(transfer_ticket, connection_id=connection_id, statuses=self._repository.statuses)
+        see = partial(self._view, TicketRef(company_id, ticket_id), connection_id)
+        _, ticket = await self._settle(see, choose)
+        return _present(ticket)
+
+    async def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
+        return await self._repository.load(evolve(lookup, overtaken=overtaken))
+
+    async def _get(self, ref: TicketRef, *, overtaken: bool) -> Ticket:  # noqa: ARG002 - `get` has no other way
+        return _found(await self._repository.get(ref.company_id, ref.ticket_id), ref)
+
+    async def _view(self, ref: TicketRef, connection_id: Id | None, *, overtaken: bool) -> View:
+        ticket = await self._get(ref, overtaken=overtaken)
+        here = ticket.connection_id if connection_id is None else connection_id
+        snapshot = await self._load(Lookup(ticket.company_id, ticket.contact_id, here), overtaken=overtaken)
+        return View(ticket, snapshot)
+
+    async def _settle(
+        self, see: Callable[..., Awaitable[_Seen]], choose: Callable[[_Seen, datetime], _Answer]
+    ) -> tuple[_Answer, Ticket | None]:
+        lost: ConflictError | None = None
+        for _ in range(self._attempts):
+            seen = await see(overtaken=lost is not None)
+            answer = choose(seen, _now(self._clock))
+            if isinstance(answer, Ignore):
+                return answer, None
+            if isinstance(answer, Keep | Duplicate):
+                return answer, answer.ticket
+            try:
+                return answer, await self._repository.commit(answer)
+            except ConflictError as error:
+                lost = error
+        raise ContentionError(f"gave up after {self._attempts} lost races in a row") from lost
+
+
+# --- what both routers share: nothing here asks a repository --------------------------------------------------
+
+
+def _decide(snapshot: Snapshot, now: datetime, *, message: InboundMessage, policy: Policy) -> Decision:
+    return decide(message, snapshot, policy, now)
+
+
+def _check(value: object, kind: type[object], field: str) -> None:
+    if not isinstance(value, kind):
+        raise InvalidMessageError(field, value, f"of type {kind.__name__}")
+
+
+def _checked_policy(policy: PolicyChoice) -> PolicyChoice:
+    if not isinstance(policy, Policy) and not callable(policy):
+        raise InvalidMessageError("policy", policy, "a Policy, or a function from a TicketKey to a Policy")
+    return policy
+
+
+def _policy_for(policy: PolicyChoice, key: TicketKey) -> Policy:
+    chosen = policy if isinstance(policy, Policy) else policy(key)
+    _check(chosen, Policy, "policy")
+    return chosen
+
+
+def _checked_attempts(attempts: object) -> int:
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise InvalidMessageError("attempts", attempts, "a whole number from 1")
+    return attempts
+
+
+def _now(clock: Clock) -> datetime:
+    return checks.as_utc("clock", clock())
+
+
+def _found(ticket: Ticket | None, ref: TicketRef) -> Ticket:
+    if ticket is None:
+        raise TicketNotFoundError(f"the company has no ticket {ref.ticket_id}")
+    return ticket
+
+
+def _present(ticket: Ticket | None) -> Ticket:
+    if ticket is None:
+        raise AssertionError("only an ignored message has no ticket")
+    return ticket
