@@ -54,6 +54,8 @@ class Lookup:
         connection_id: the connection of the key; None: only the contact's active tickets are asked for.
         scope: whether `latest_closed` is looked for on this connection or on all.
         message_id: the message id whose ticket, if any, is `routed`.
+        claim: whether a write on this key may follow, so that a repository without a unique rule must now
+            keep others from it until the host's transaction ends.
         overtaken: whether a write of this operation has just lost a race, so that a repository whose
             transaction reads an old snapshot must now read what is committed.
     """
@@ -63,18 +65,19 @@ class Lookup:
     connection_id: Id | None = field(default=None, validator=optional(checks.an_id))
     scope: Scope = Scope.CONNECTION
     message_id: Id | None = None
+    claim: bool = False
     overtaken: bool = False
 
     @classmethod
     def of(cls, message: InboundMessage, policy: Policy) -> Lookup:
         """Return what must be known to decide on a message."""
-        scope = policy.of(message).scope
-        return cls.at(message.key, scope=scope, message_id=message.message_id)
+        key, scope = message.key, policy.of(message).scope
+        return cls(key.company_id, key.contact_id, key.connection_id, scope, message.message_id, claim=True)
 
     @classmethod
-    def at(cls, key: TicketKey, *, scope: Scope = Scope.CONNECTION, message_id: Id | None = None) -> Lookup:
+    def at(cls, key: TicketKey, *, claim: bool = False) -> Lookup:
         """Return what must be known of a key."""
-        return cls(key.company_id, key.contact_id, key.connection_id, scope, message_id)
+        return cls(key.company_id, key.contact_id, key.connection_id, claim=claim)
 
 
 def _unique_rule(value: UniqueRule | str) -> UniqueRule:

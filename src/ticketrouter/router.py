@@ -168,7 +168,7 @@ class TicketRouter:
         """
         _check(key, TicketKey, "key")
         choose = partial(open_ticket, key=key, is_group=is_group, user_id=user_id, queue_id=queue_id)
-        _, ticket = self._settle(partial(self._load, Lookup.at(key)), choose)
+        _, ticket = self._settle(partial(self._load, Lookup.at(key, claim=True)), choose)
         return _present(ticket)
 
     def accept(self, company_id: Id, ticket_id: Id, user_id: Id) -> Ticket:
@@ -242,7 +242,9 @@ class TicketRouter:
     def _view(self, ref: TicketRef, connection_id: Id | None, *, overtaken: bool) -> View:
         ticket = self._get(ref, overtaken=overtaken)
         here = ticket.connection_id if connection_id is None else connection_id
-        snapshot = self._load(Lookup(ticket.company_id, ticket.contact_id, here), overtaken=overtaken)
+        snapshot = self._load(
+            Lookup(ticket.company_id, ticket.contact_id, here, claim=True), overtaken=overtaken
+        )
         return View(ticket, snapshot)
 
     def _settle(
@@ -385,7 +387,7 @@ class AsyncTicketRouter:
         """
         _check(key, TicketKey, "key")
         choose = partial(open_ticket, key=key, is_group=is_group, user_id=user_id, queue_id=queue_id)
-        _, ticket = await self._settle(partial(self._load, Lookup.at(key)), choose)
+        _, ticket = await self._settle(partial(self._load, Lookup.at(key, claim=True)), choose)
         return _present(ticket)
 
     async def accept(self, company_id: Id, ticket_id: Id, user_id: Id) -> Ticket:
@@ -459,7 +461,9 @@ class AsyncTicketRouter:
     async def _view(self, ref: TicketRef, connection_id: Id | None, *, overtaken: bool) -> View:
         ticket = await self._get(ref, overtaken=overtaken)
         here = ticket.connection_id if connection_id is None else connection_id
-        snapshot = await self._load(Lookup(ticket.company_id, ticket.contact_id, here), overtaken=overtaken)
+        snapshot = await self._load(
+            Lookup(ticket.company_id, ticket.contact_id, here, claim=True), overtaken=overtaken
+        )
         return View(ticket, snapshot)
 
     async def _settle(

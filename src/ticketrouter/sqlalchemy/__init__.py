@@ -1,0 +1,20 @@
+"""The SQLAlchemy adapter: tickets in a host's database, inside the host's transaction.
+
+It needs the extra `sqlalchemy` (or `asyncio`) and the driver of the database.
+"""
+
+from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping, metadata
+from ticketrouter.sqlalchemy.repository import AsyncSQLAlchemyTicketRepository, SQLAlchemyTicketRepository
+from ticketrouter.sqlalchemy.rules import detect_unique_rule
+from ticketrouter.sqlalchemy.sqlite import configure_sqlite
+
+__all__ = [
+    "DEFAULT_MAPPING",
+    "AsyncSQLAlchemyTicketRepository",
+    "MappingError",
+    "SQLAlchemyTicketRepository",
+    "TicketMapping",
+    "configure_sqlite",
+    "detect_unique_rule",
+    "metadata",
+]

@@ -1,0 +1,108 @@
+"""What the databases' errors mean: driver errors in, ours out.
+
+Law of this file: an error is known by its code, never by its text; our text holds the code and no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from enum import Enum, auto
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
+
+from ticketrouter.errors import ContentionError, RepositoryError, TicketRouterError
+
+
+class Fault(Enum):
+    """What an error means to us."""
+
+    TAKEN = auto()
+    """A unique rule refused the row."""
+    RESTART = auto()
+    """Only a restart of the whole transaction can cure it."""
+    LOST = auto()
+    """The connection is gone, and with it the transaction."""
+    OTHER = auto()
+    """Anything else."""
+
+
+_POSTGRESQL = {
+    "23505": Fault.TAKEN,
+    "40001": Fault.RESTART,
+    "40P01": Fault.RESTART,
+    "55P03": Fault.RESTART,
+    "57P01": Fault.LOST,
+    "57P02": Fault.LOST,
+    "57P03": Fault.LOST,
+}
+_MYSQL = {
+    1062: Fault.TAKEN,
+    1020: Fault.RESTART,
+    1205: Fault.RESTART,
+    1213: Fault.RESTART,
+    # Galera: the node is not, or no longer, part of a quorum.
+    1047: Fault.LOST,
+    1180: Fault.LOST,
+    2006: Fault.LOST,
+    2013: Fault.LOST,
+}
+_SQLITE = {
+    # SQLITE_CONSTRAINT_UNIQUE and SQLITE_CONSTRAINT_PRIMARYKEY
+    2067: Fault.TAKEN,
+    1555: Fault.TAKEN,
+}
+_SQLITE_PRIMARY = {5: Fault.RESTART, 6: Fault.RESTART}
+"""SQLITE_BUSY and SQLITE_LOCKED, whatever the extension."""
+
+
+def code_of(error: DBAPIError) -> str | int | None:
+    """Return the code of a driver's error: an SQLSTATE, or a number of SQLite or MariaDB; None: it has none."""
+    driver_error: Any = error.orig
+    for name in ("sqlstate", "pgcode", "sqlite_errorcode"):
+        code: str | int | None = getattr(driver_error, name, None)
+        if code is not None:
+            return code
+    first = next(iter(getattr(driver_error, "args", ())), None)
+    return first if isinstance(first, int) else None
+
+
+def fault_of(error: DBAPIError) -> Fault:
+    """Tell what a driver's error means."""
+    if error.connection_invalidated:
+        return Fault.LOST
+    match code_of(error):
+        case str() as state:
+            return Fault.LOST if state.startswith("08") else _POSTGRESQL.get(state, Fault.OTHER)
+        case int() as number if hasattr(error.orig, "sqlite_errorcode"):
+            return _SQLITE.get(number) or _SQLITE_PRIMARY.get(number & 0xFF, Fault.OTHER)
+        case int() as number:
+            return _MYSQL.get(number, Fault.OTHER)
+        case None:
+            # asyncpg reports a closed connection without any code.
+            return Fault.LOST if isinstance(error, InterfaceError) else Fault.OTHER
+
+
+def translate(error: SQLAlchemyError) -> TicketRouterError:
+    """Return our error for one of SQLAlchemy's."""
+    if not isinstance(error, DBAPIError):
+        return RepositoryError(f"the statement could not be sent ({type(error).__name__})")
+    code = code_of(error)
+    named = f"code {code}" if code is not None else type(error.orig).__name__
+    match fault_of(error):
+        case Fault.RESTART:
+            return ContentionError(f"roll back and run the whole transaction again ({named})")
+        case Fault.LOST:
+            return RepositoryError(f"the connection to the database is lost ({named})", retryable=True)
+        case Fault.TAKEN | Fault.OTHER:
+            return RepositoryError(f"the database refused a statement ({named})")
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """Let errors of SQLAlchemy out as ours, with the cause kept."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise translate(error) from error

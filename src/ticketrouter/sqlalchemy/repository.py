@@ -1,0 +1,334 @@
+"""The repositories over a host's session or connection.
+
+Law of this file: the transaction is the host's. Its pending objects are flushed first; nothing is committed,
+rolled back, closed, retried or created. An error of the driver comes out as ours, with its cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from typing import Any, TypeAlias, TypeVar, assert_never
+from weakref import WeakKeyDictionary
+
+from attrs import evolve, frozen
+from sqlalchemy import Connection, CursorResult, Dialect, inspect
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session, scoped_session
+
+from ticketrouter.checks import Id
+from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError
+from ticketrouter.lifecycle import Accept, Close, Transfer, Write
+from ticketrouter.model import StatusScheme, Ticket, UniqueRule
+from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot
+from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
+from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
+from ticketrouter.sqlalchemy.rules import Detected, detect, schema_of
+from ticketrouter.sqlalchemy.statements import Sent, Statements
+
+_T = TypeVar("_T")
+
+
+class SQLAlchemyTicketRepository:
+    """Keeps tickets in a host's database, inside the host's transaction.
+
+    Args:
+        session_or_connection: the host's Session (or scoped_session) or Connection.
+        mapping: where the tickets are.
+        unique_rule: what the schema enforces; None: it is detected, once per engine and table.
+    """
+
+    def __init__(
+        self,
+        session_or_connection: Session | scoped_session[Any] | Connection,
+        mapping: TicketMapping = DEFAULT_MAPPING,
+        *,
+        unique_rule: UniqueRule | None = None,
+    ) -> None:
+        self._host = session_or_connection
+        self._mapping = mapping
+        self._unique_rule = unique_rule
+
+    @property
+    def statuses(self) -> StatusScheme:
+        """The host's words for the statuses."""
+        return self._mapping.statuses
+
+    def load(self, lookup: Lookup) -> Snapshot:
+        """Find what must be known to decide: see `TicketRepository.load`.
+
+        Statements:
+            One `SELECT`.
+        """
+        return self._in_host(lambda work: work.load(lookup))
+
+    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """Find one ticket of a company: see `TicketRepository.get`.
+
+        Statements:
+            One `SELECT`.
+        """
+        return self._in_host(lambda work: work.get(company_id, ticket_id))
+
+    def commit(self, decision: Write) -> Ticket:
+        """Carry out one decision: see `TicketRepository.commit`.
+
+        Statements:
+            One `INSERT` or `UPDATE`, and one `INSERT` where a message id is recorded; on PostgreSQL a reopening
+            and a transfer stand in a savepoint.
+        """
+        return self._in_host(lambda work: work.commit(decision))
+
+    def _in_host(self, work: Callable[[_Work], _T]) -> _T:
+        # Flushed out here, so that what the host's own objects break is the host's own error.
+        connection = _connection(self._host, self._mapping)
+        with translated():
+            return work(_Work(connection, _plan(connection, self._mapping, self._unique_rule)))
+
+
+class AsyncSQLAlchemyTicketRepository:
+    """The same for asynchronous code, run through `run_sync`.
+
+    Args:
+        session_or_connection: the host's AsyncSession or AsyncConnection.
+        mapping: where the tickets are.
+        unique_rule: what the schema enforces; None: it is detected, once per engine and table.
+    """
+
+    def __init__(
+        self,
+        session_or_connection: AsyncSession | AsyncConnection,
+        mapping: TicketMapping = DEFAULT_MAPPING,
+        *,
+        unique_rule: UniqueRule | None = None,
+    ) -> None:
+        self._host = session_or_connection
+        self._mapping = mapping
+        self._unique_rule = unique_rule
+
+    @property
+    def statuses(self) -> StatusScheme:
+        """The host's words for the statuses."""
+        return self._mapping.statuses
+
+    async def load(self, lookup: Lookup) -> Snapshot:
+        """Find what must be known to decide: see `SQLAlchemyTicketRepository.load`."""
+        return await self._run(lambda repository: repository.load(lookup))
+
+    async def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """Find one ticket of a company: see `SQLAlchemyTicketRepository.get`."""
+        return await self._run(lambda repository: repository.get(company_id, ticket_id))
+
+    async def commit(self, decision: Write) -> Ticket:
+        """Carry out one decision: see `SQLAlchemyTicketRepository.commit`."""
+        return await self._run(lambda repository: repository.commit(decision))
+
+    async def _run(self, work: Callable[[SQLAlchemyTicketRepository], _T]) -> _T:
+        def in_sync(host: Session | Connection) -> _T:
+            return work(SQLAlchemyTicketRepository(host, self._mapping, unique_rule=self._unique_rule))
+
+        return await self._host.run_sync(in_sync)
+
+
+# --- what is known of an engine ------------------------------------------------------------------------------
+
+
+@frozen
+class _Plan:
+    """What was found out once about a mapping on an engine, and the statements that follow from it."""
+
+    statements: Statements
+    keeps_message_ids: bool
+    keeps_anchors: bool
+
+
+_Known: TypeAlias = dict[tuple[TicketMapping, str | None, UniqueRule | None], _Plan]
+
+# One entry per engine, by the dialect that all views of it share; it goes when the engine goes.
+_known: WeakKeyDictionary[Dialect, _Known] = WeakKeyDictionary()
+
+
+def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRule | None) -> _Plan:
+    schema = schema_of(connection, mapping)
+    known = _known.setdefault(connection.dialect, {})
+    plan = known.get((mapping, schema, unique_rule))
+    if plan is None:
+        detected = detect(connection, mapping) if unique_rule is None else Detected(UniqueRule(unique_rule))
+        found = inspect(connection)
+        plan = known[mapping, schema, unique_rule] = _Plan(
+            Statements(mapping, connection.dialect.name, detected),
+            keeps_message_ids=found.has_table(mapping.message_ids.name, schema=schema),
+            keeps_anchors=found.has_table(mapping.anchors.name, schema=schema),
+        )
+    return plan
+
+
+def _connection(host: Session | scoped_session[Any] | Connection, mapping: TicketMapping) -> Connection:
+    if isinstance(host, Connection):
+        return host
+    host.flush()
+    return host.connection(bind_arguments={"clause": mapping.table})
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    level = connection.get_execution_options().get("isolation_level")
+    if level is None:
+        level = getattr(connection.dialect, "_on_connect_isolation_level", None)
+    return level == "AUTOCOMMIT"
+
+
+# --- one call's work -----------------------------------------------------------------------------------------
+
+
+@frozen
+class _Work:
+    """The statements of one call, sent over one connection."""
+
+    connection: Connection
+    plan: _Plan
+
+    @property
+    def statements(self) -> Statements:
+        return self.plan.statements
+
+    def load(self, lookup: Lookup) -> Snapshot:
+        if not self._is_here(lookup.company_id):
+            return Snapshot(unique_rule=self.statements.rule)
+        claims = lookup.claim and self.statements.rule is UniqueRule.NONE
+        if claims:
+            self._claim(lookup)
+        if not self.plan.keeps_message_ids:
+            lookup = evolve(lookup, message_id=None)
+        found = self.statements.snapshot(self._execute(self.statements.load(lookup)))
+        if not self.statements.reads_may_be_old or not (claims or lookup.overtaken):
+            return found
+        current = (row for sent in self.statements.current(lookup) for row in self._execute(sent))
+        return self.statements.corrected(found, self.statements.snapshot(current), lookup)
+
+    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        if not self._is_here(company_id):
+            return None
+        row = self._execute(self.statements.get(company_id, ticket_id)).one_or_none()
+        return None if row is None else self.statements.ticket(row)
+
+    def commit(self, decision: Write) -> Ticket:
+        match decision:
+            case Create():
+                return self._create(decision)
+            case Reuse():
+                with self._recorded(decision.message_ref, decision):
+                    return self._changed(decision.ticket, self.statements.reuse(decision))
+            case Reopen():
+                with self._recorded(decision.message_ref, decision), self._key_taken():
+                    return self._changed(decision.ticket, self.statements.reopen(decision))
+            case Accept():
+                return self._changed(decision.ticket, self.statements.accept(decision))
+            case Close():
+                return self._changed(decision.ticket, self.statements.close(decision))
+            case Transfer():
+                with self._key_taken():
+                    return self._changed(decision.ticket, self.statements.transfer(decision))
+            case _:
+                assert_never(decision)
+
+    def _create(self, decision: Create) -> Ticket:
+        if not self._is_here(decision.key.company_id):
+            raise InvalidMessageError(
+                "company_id", decision.key.company_id, f"{self._only_company!r}, the only one of this table"
+            )
+        row = self.statements.inserted(self._execute(self.statements.create(decision)).all())
+        if row is None:
+            raise ConflictError("the key was taken meanwhile")
+        ticket = self.statements.ticket(row)
+        ref = self._to_record(decision.message_ref)
+        if ref is not None and not self._record(ref, ticket, decision.at):
+            self._execute(self.statements.discard(ticket))
+            raise ConflictError("the message was routed meanwhile")
+        return ticket
+
+    def _changed(self, seen: Ticket, sent: Sent) -> Ticket:
+        result = self._execute(sent)
+        if self.statements.returns_updates:
+            row = result.one_or_none()
+            if row is not None:
+                return self.statements.ticket(row)
+        elif result.rowcount > 0 and (ticket := self.get(seen.company_id, seen.id)) is not None:
+            return ticket
+        raise ConflictError("the ticket was changed meanwhile")
+
+    @contextmanager
+    def _recorded(self, ref: MessageRef | None, decision: Reuse | Reopen) -> Generator[None]:
+        """Record the message id first, so that who loses that race has not touched the ticket yet."""
+        ref = self._to_record(ref)
+        if ref is None:
+            yield
+            return
+        if not self._record(ref, decision.ticket, decision.at):
+            raise ConflictError("the message was routed meanwhile")
+        try:
+            yield
+        except ConflictError:
+            self._execute(self.statements.forget(ref))
+            raise
+
+    def _record(self, ref: MessageRef, ticket: Ticket, at: datetime) -> bool:
+        if self.statements.inserted(self._execute(self.statements.record(ref, ticket, at)).all()) is not None:
+            return True
+        # Either somebody was faster, or the host has deleted the ticket that the id led to.
+        self._execute(self.statements.forget_vain(ref))
+        return False
+
+    def _to_record(self, ref: MessageRef | None) -> MessageRef | None:
+        if ref is None or not self.plan.keeps_message_ids:
+            return None
+        if _is_autocommit(self.connection):
+            raise RepositoryError(
+                "a message id is recorded together with its ticket, which needs a transaction: use a "
+                "connection without AUTOCOMMIT, or messages without message_id"
+            )
+        return ref
+
+    @contextmanager
+    def _key_taken(self) -> Generator[None]:
+        """Tell a unique rule's refusal as a conflict, after which the host's transaction goes on."""
+        needs_savepoint = self.connection.dialect.name == "postgresql" and not _is_autocommit(self.connection)
+        try:
+            with self.connection.begin_nested() if needs_savepoint else nullcontext():
+                yield
+        except IntegrityError as error:
+            if fault_of(error) is not Fault.TAKEN:
+                raise
+            raise ConflictError("the key was taken meanwhile") from error
+
+    def _claim(self, lookup: Lookup) -> None:
+        """Keep everybody else from this contact until the host's transaction ends."""
+        table = self.statements.mapping.table.fullname
+        if _is_autocommit(self.connection):
+            raise MappingError(
+                f"{table} has no unique rule on active tickets, so a transaction must keep others away: use a "
+                "connection without AUTOCOMMIT, or add the unique index"
+            )
+        if self.plan.keeps_anchors:
+            self._execute(self.statements.claim(lookup))
+            return
+        anchors = self.statements.mapping.anchors.fullname
+        advice = f"{table} has no unique rule on active tickets: add the unique index, or create {anchors}"
+        if self.connection.dialect.name != "postgresql":
+            raise MappingError(advice)
+        level = self.connection.get_isolation_level()
+        if level != "READ COMMITTED":
+            raise MappingError(f"{advice}, or use READ COMMITTED (it is {level}), where a lock is enough")
+        self._execute(self.statements.lock(lookup))
+
+    @property
+    def _only_company(self) -> Id | None:
+        return self.statements.mapping.only_company
+
+    def _is_here(self, company_id: Id) -> bool:
+        return self._only_company is None or self._only_company == company_id
+
+    def _execute(self, sent: Sent) -> CursorResult[Any]:
+        statement, values = sent
+        return self.connection.execute(statement, values)

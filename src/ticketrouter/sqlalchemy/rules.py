@@ -1,0 +1,389 @@
+"""Which unique rule a tickets table has, found by what it enforces, never by its name.
+
+Law of this file: an index is what its columns, expressions and predicate do to made-up rows, and the database
+itself is asked what they do. Nothing is written, and no row of the host is read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from attrs import frozen
+from sqlalchemy import Connection, Enum, Integer, Uuid, bindparam, text
+
+from ticketrouter.model import UniqueRule
+from ticketrouter.sqlalchemy.faults import translated
+from ticketrouter.sqlalchemy.mapping import KEY, MappingError, TicketMapping
+
+_Value: TypeAlias = int | str | None
+
+
+@frozen
+class UniqueIndex:
+    """A unique index as its database describes it.
+
+    Args:
+        name: its name, for messages only.
+        parts: what it is over: columns and expressions, as SQL.
+        predicate: which rows it is about, as SQL; None: all.
+        generated: the generated columns among its parts, with their expressions.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    predicate: str | None
+    generated: tuple[tuple[str, str], ...] = ()
+
+    def expressions(self) -> tuple[str, ...]:
+        """Return what the parts are computed from."""
+        return tuple(dict(self.generated).get(part, part) for part in self.parts)
+
+
+@frozen
+class Detected:
+    """The unique rule of a tickets table, and the index that enforces it.
+
+    Args:
+        rule: the rule.
+        index: the index; None under UniqueRule.NONE.
+        words: the statuses that it is about; None: all.
+    """
+
+    rule: UniqueRule
+    index: UniqueIndex | None = None
+    words: frozenset[str] | None = None
+
+
+def detect_unique_rule(connection: Connection, mapping: TicketMapping) -> UniqueRule:
+    """Find which unique rule the tickets table enforces.
+
+    Args:
+        connection: a connection to the database.
+        mapping: where the tickets are.
+
+    Returns:
+        The strictest rule that a unique index or constraint enforces; NONE if there is none.
+
+    Raises:
+        MappingError: if the table is not there, or if an index is about other statuses than the scheme's.
+
+    Statements:
+        One or two look-ups in the catalogue, and one `SELECT` without a table for each unique index.
+    """
+    with translated():
+        return detect(connection, mapping).rule
+
+
+def detect(connection: Connection, mapping: TicketMapping) -> Detected:
+    """Find the unique rule and the index behind it: see `detect_unique_rule`."""
+    found = [
+        judged
+        for index in _unique_indexes(connection, mapping)
+        if (judged := _judge(connection, mapping, index)) is not None
+    ]
+    return max(found, key=lambda judged: _STRICTNESS.index(judged.rule), default=Detected(UniqueRule.NONE))
+
+
+_STRICTNESS = (
+    UniqueRule.NONE,
+    UniqueRule.ACTIVE_PER_CONNECTION,
+    UniqueRule.ONE_PER_CONNECTION,
+    UniqueRule.ONE_PER_CONTACT,
+)
+
+
+# --- what an index does to made-up rows ----------------------------------------------------------------------
+
+
+@frozen
+class _Probe:
+    """A made-up row: the values of the key, and a status."""
+
+    key: tuple[tuple[str, _Value], ...]
+    status: str
+
+
+@frozen
+class _Seen:
+    """What became of a probe: the value of each part of the index, and whether its predicate took the row."""
+
+    parts: tuple[Any, ...]
+    taken: bool
+
+
+def _judge(connection: Connection, mapping: TicketMapping, index: UniqueIndex) -> Detected | None:
+    words = _known_words(mapping, index)
+    fields = [field for field in KEY if field in mapping.columns]
+    first = min(mapping.statuses.active)
+    base = {field: _value(mapping, field, 0) for field in fields}
+    by_word = [_Probe(tuple(base.items()), word) for word in words]
+    by_field = [_Probe(tuple((base | {field: _value(mapping, field, 1)}).items()), first) for field in fields]
+    seen = _ask(connection, mapping, index, by_word + by_field)
+    of_word = dict(zip(words, seen, strict=False))
+    covered = frozenset(
+        word for word, row in of_word.items() if row.taken and all(part is not None for part in row.parts)
+    )
+    if not covered or len({of_word[word].parts for word in covered}) > 1:
+        return (
+            None  # it leaves every row alone, or tells statuses apart: it says nothing about a second ticket
+        )
+    telling = {
+        field
+        for field, row in zip(fields, seen[len(words) :], strict=True)
+        if row.parts != of_word[first].parts
+    }
+    return _rule(mapping, index, covered, frozenset(words), telling)
+
+
+def _rule(
+    mapping: TicketMapping,
+    index: UniqueIndex,
+    covered: frozenset[str],
+    known: frozenset[str],
+    telling: set[str],
+) -> Detected | None:
+    active = mapping.statuses.active
+    if "contact_id" not in telling or not covered & active:
+        return None
+    if "connection_id" not in telling:
+        return Detected(UniqueRule.ONE_PER_CONTACT, index, None if covered == known else covered)
+    if covered == known:
+        return Detected(UniqueRule.ONE_PER_CONNECTION, index)
+    if covered != active:
+        raise MappingError(
+            f"the unique index {index.name} is about the statuses {sorted(covered)}, and the StatusScheme says "
+            f"that {sorted(active)} are active: pass statuses=StatusScheme(active=...) with the words of the "
+            "index, or build the index anew with the words of the scheme"
+        )
+    return Detected(UniqueRule.ACTIVE_PER_CONNECTION, index, covered)
+
+
+def _known_words(mapping: TicketMapping, index: UniqueIndex) -> list[str]:
+    """List the status words there are: the scheme's, the column's own, and those that the index speaks of."""
+    column = mapping.columns["status"]
+    words = set(mapping.statuses.active) | {mapping.statuses.closed}
+    if isinstance(column.type, Enum):
+        return sorted(words | set(column.type.enums))
+    for sql in (index.predicate or "", *index.expressions()):
+        words |= {word.replace("''", "'") for word in re.findall(r"'((?:[^'\\]|'')+)'", sql)}
+    return sorted(words)
+
+
+def _value(mapping: TicketMapping, field: str, which: int) -> _Value:
+    match mapping.columns[field].type:
+        case Integer():
+            return which + 1
+        case Uuid():
+            return str(UUID(int=which + 1))
+        case _:
+            return "ab"[which]
+
+
+def _ask(
+    connection: Connection, mapping: TicketMapping, index: UniqueIndex, probes: list[_Probe]
+) -> list[_Seen]:
+    rows = (
+        _populated_rows(connection, mapping, probes)
+        if connection.dialect.name == "postgresql"
+        else _literal_rows(connection, mapping, probes)
+    )
+    parts = ", ".join(f"({_escaped(part)}) AS ticketrouter_{n}" for n, part in enumerate(index.expressions()))
+    taken = "1=1" if index.predicate is None else _escaped(index.predicate)
+    query = (
+        f"SELECT CASE WHEN {taken} THEN 1 ELSE 0 END AS ticketrouter_taken, {parts} "  # noqa: S608 - the catalogue's own
+        f"FROM {rows} ORDER BY ticketrouter_n"
+    )
+    values = {f"p{n}_{field}": value for n, probe in enumerate(probes) for field, value in _cells(probe)}
+    if connection.dialect.name == "postgresql":
+        values = {f"p{n}": json.dumps(dict(_named_cells(mapping, probe))) for n, probe in enumerate(probes)}
+    statement = text(query).bindparams(*(bindparam(name, value) for name, value in values.items()))
+    return [_Seen(tuple(row[1:]), bool(row[0])) for row in connection.execute(statement)]
+
+
+def _cells(probe: _Probe) -> Iterator[tuple[str, _Value]]:
+    yield from probe.key
+    yield "status", probe.status
+
+
+def _named_cells(mapping: TicketMapping, probe: _Probe) -> Iterator[tuple[str, _Value]]:
+    for field, value in _cells(probe):
+        yield mapping.columns[field].name, value
+
+
+def _populated_rows(connection: Connection, mapping: TicketMapping, probes: list[_Probe]) -> str:
+    """Let PostgreSQL make rows of the table's own type; columns that are not named are NULL."""
+    table = _table_name(connection, mapping)
+    values = ", ".join(f"({n}, CAST(:p{n} AS jsonb))" for n in range(len(probes)))
+    return (
+        f"(VALUES {values}) AS ticketrouter_rows(ticketrouter_n, ticketrouter_row) CROSS JOIN LATERAL "
+        f"jsonb_populate_record(CAST(NULL AS {table}), ticketrouter_row) AS ticketrouter_ticket"
+    )
+
+
+def _literal_rows(connection: Connection, mapping: TicketMapping, probes: list[_Probe]) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    names = {column.name: field for field, column in mapping.columns.items()}
+
+    def row(n: int, probe: _Probe) -> str:
+        given = dict(_cells(probe))
+        cells = (
+            f"{f':p{n}_{field}' if (field := names.get(column.name)) in given else 'NULL'} AS {quote(column.name)}"
+            for column in mapping.table.columns
+        )
+        return f"SELECT {n} AS ticketrouter_n, {', '.join(cells)}"
+
+    return f"({' UNION ALL '.join(row(n, probe) for n, probe in enumerate(probes))}) AS ticketrouter_ticket"
+
+
+def _escaped(sql: str) -> str:
+    return sql.replace(":", r"\:")
+
+
+# --- the catalogues ------------------------------------------------------------------------------------------
+
+
+def _unique_indexes(connection: Connection, mapping: TicketMapping) -> Iterable[UniqueIndex]:
+    match connection.dialect.name:
+        case "postgresql":
+            return _of_postgresql(connection, mapping)
+        case "mysql" | "mariadb":
+            return _of_mariadb(connection, mapping)
+        case "sqlite":
+            return _of_sqlite(connection, mapping)
+        case name:
+            raise MappingError(
+                f"{name} is not among the databases that ticketrouter knows (PostgreSQL, MariaDB, SQLite)"
+            )
+
+
+def schema_of(connection: Connection, mapping: TicketMapping) -> str | None:
+    """Return the database schema that the table is in, as this connection translates it."""
+    translated_to = connection.get_execution_options().get("schema_translate_map") or {}
+    return translated_to.get(mapping.table.schema, mapping.table.schema)
+
+
+def _table_name(connection: Connection, mapping: TicketMapping) -> str:
+    preparer = connection.dialect.identifier_preparer
+    schema = schema_of(connection, mapping)
+    name = preparer.quote(mapping.table.name)
+    return name if schema is None else f"{preparer.quote_schema(schema)}.{name}"
+
+
+def _missing(mapping: TicketMapping) -> MappingError:
+    return MappingError(
+        f"there is no table {mapping.table.fullname}: create it (for our own tables: "
+        "metadata.create_all(engine), or a migration) before the first message"
+    )
+
+
+def _of_postgresql(connection: Connection, mapping: TicketMapping) -> Iterator[UniqueIndex]:
+    name = _table_name(connection, mapping)
+    table = connection.execute(text("SELECT CAST(to_regclass(:name) AS oid)"), {"name": name}).scalar()
+    if table is None:
+        raise _missing(mapping)
+    generated = connection.execute(
+        text(
+            "SELECT quote_ident(a.attname), pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a "
+            "JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
+            "WHERE a.attrelid = :table AND a.attgenerated <> ''"
+        ),
+        {"table": table},
+    ).all()
+    # A deferrable rule cannot stop a second row in time, an invalid one has not been checked.
+    indexes = connection.execute(
+        text(
+            "SELECT CAST(CAST(i.indexrelid AS regclass) AS text), "
+            "ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true) FROM generate_series(1, i.indnkeyatts) AS k), "
+            "pg_get_expr(i.indpred, i.indrelid) FROM pg_index i WHERE i.indrelid = :table "
+            "AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate ORDER BY 1"
+        ),
+        {"table": table},
+    ).all()
+    for index, parts, predicate in indexes:
+        yield UniqueIndex(index, tuple(parts), predicate, tuple((a, b) for a, b in generated if a in parts))
+
+
+def _of_mariadb(connection: Connection, mapping: TicketMapping) -> Iterator[UniqueIndex]:
+    quote = connection.dialect.identifier_preparer.quote
+    place = {"schema": schema_of(connection, mapping), "table": mapping.table.name}
+    where = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
+    columns = connection.execute(
+        text(f"SELECT column_name, generation_expression FROM information_schema.columns {where}"),  # noqa: S608
+        place,
+    ).all()
+    if not columns:
+        raise _missing(mapping)
+    generated = {quote(name): expression for name, expression in columns if expression}
+    # A rule over the first characters of a column is not about the whole value.
+    rows = connection.execute(
+        text(
+            "SELECT index_name, column_name, sub_part FROM information_schema.statistics "  # noqa: S608
+            f"{where} AND non_unique = 0 ORDER BY index_name, seq_in_index"
+        ),
+        place,
+    ).all()
+    for index, parts in _grouped(rows):
+        if all(column is not None and length is None for column, length in parts):
+            names = tuple(quote(column) for column, _ in parts)
+            yield UniqueIndex(
+                index, names, None, tuple((name, generated[name]) for name in names if name in generated)
+            )
+
+
+def _grouped(rows: Iterable[Any]) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
+    groups: dict[str, list[tuple[Any, Any]]] = {}
+    for name, column, length in rows:
+        groups.setdefault(name, []).append((column, length))
+    yield from groups.items()
+
+
+def _of_sqlite(connection: Connection, mapping: TicketMapping) -> Iterator[UniqueIndex]:
+    preparer = connection.dialect.identifier_preparer
+    schema = schema_of(connection, mapping)
+    prefix = "" if schema is None else f"{preparer.quote_schema(schema)}."
+    table = preparer.quote(mapping.table.name)
+    if not connection.exec_driver_sql(f"PRAGMA {prefix}table_info({table})").all():
+        raise _missing(mapping)
+    for _, name, unique, *_ in connection.exec_driver_sql(f"PRAGMA {prefix}index_list({table})").all():
+        if not unique:
+            continue
+        rows = connection.exec_driver_sql(f"PRAGMA {prefix}index_xinfo({preparer.quote(name)})").all()
+        sql = connection.execute(
+            text(f"SELECT sql FROM {prefix}sqlite_master WHERE type = 'index' AND name = :name"),  # noqa: S608
+            {"name": name},
+        ).scalar()
+        written, predicate = _split_create_index(sql or "")
+        parts = tuple(
+            written[seqno] if column is None else preparer.quote(column)
+            for seqno, _, column, _, _, in_key in rows
+            if in_key
+        )
+        yield UniqueIndex(name, parts, predicate)
+
+
+def _split_create_index(sql: str) -> tuple[list[str], str | None]:
+    """Split `CREATE INDEX ... (a, f(b, c)) WHERE d` into its parts and its predicate."""
+    parts, depth, quote, start = [""], 0, "", None
+    for place, character in enumerate(sql):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"`":
+            quote = character
+        elif character == "(":
+            depth += 1
+        elif character == ")":
+            depth -= 1
+            if depth == 0:
+                start = place + 1
+                break
+        if depth == 1 and character == "," and not quote:
+            parts.append("")
+        elif depth > 1 or (depth == 1 and character != "("):
+            parts[-1] += character
+    rest = sql[start:].strip() if start is not None else ""
+    predicate = rest[len("WHERE") :].strip() if rest[:5].upper() == "WHERE" else None
+    return [part.strip() for part in parts], predicate

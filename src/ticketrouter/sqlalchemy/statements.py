@@ -1,0 +1,595 @@
+"""The statements: every SQL that a repository sends for tickets, built once for a mapping and then kept.
+
+Law of this file: every statement carries the company (R9); status words stand in it as literals, because no
+database matches a bound list with a partial index; values are bound, each as its column takes it; nothing is
+sent from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from secrets import randbits
+from typing import Any, TypeAlias
+
+from attrs import evolve
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Delete,
+    Integer,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    not_,
+    null,
+    select,
+    text,
+    true,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.sql.base import Executable
+
+from ticketrouter.checks import Id
+from ticketrouter.choices import Scope
+from ticketrouter.lifecycle import Accept, Close, Transfer
+from ticketrouter.model import Ticket, UniqueRule
+from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Unread
+from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
+from ticketrouter.sqlalchemy.rules import Detected
+from ticketrouter.sqlalchemy.schema import quoted
+from ticketrouter.sqlalchemy.types import encode_id
+
+Sent: TypeAlias = tuple[Executable, dict[str, Any]]
+"""A statement and the values that it is sent with."""
+
+_TOKEN = bindparam("b_token", type_=BigInteger)
+_NOT_TAKEN: ColumnElement[Any] = literal_column("0").label("taken")
+_LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
+
+ORPHAN = "(deleted)"
+"""What stands for the connection of a row in the way that has none any more."""
+
+
+class Statements:
+    """The statements for one mapping, one database and one unique rule.
+
+    Args:
+        mapping: where the tickets are.
+        dialect_name: the database.
+        detected: the unique rule, and the index behind it.
+    """
+
+    def __init__(self, mapping: TicketMapping, dialect_name: str, detected: Detected) -> None:
+        self.mapping = mapping
+        self.rule = detected.rule
+        self._dialect_name = dialect_name
+        self._detected = detected
+        self._codecs = mapping.codecs(dialect_name)
+        self._fields = tuple(field for field in FIELDS if field in mapping.columns)
+        self._loads: dict[tuple[bool, Scope, bool], Executable] = {}
+        self._locking: dict[Scope, tuple[Executable, Executable]] = {}
+        self._get = self._build_get()
+        self._create = self._build_create()
+        self._reuse = self._build_reuse()
+        self._reopen = self._build_reopen()
+        self._accept = self._build_accept()
+        self._close = self._build_close()
+        self._transfer = self._build_transfer()
+        self._record = self._build_record()
+        self._forget = self._build_forget()
+        self._claim = self._build_claim()
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    def load(self, lookup: Lookup) -> Sent:
+        """Return the one `SELECT` that finds everything for a Snapshot."""
+        with_key, with_message = lookup.connection_id is not None, lookup.message_id is not None
+        variant = (with_key, lookup.scope, with_key and with_message)
+        statement = self._loads.get(variant)
+        if statement is None:
+            statement = self._loads[variant] = self._build_load(*variant)
+        values = self._bound(company_id=lookup.company_id, contact_id=lookup.contact_id)
+        if with_key:
+            values |= self._bound(connection_id=lookup.connection_id)
+            if lookup.message_id is not None:
+                values |= {
+                    "b_company_id": self._company(lookup.company_id),
+                    "b_message_id": lookup.message_id,
+                }
+        return statement, values
+
+    def current(self, lookup: Lookup) -> list[Sent]:
+        """Return the `SELECT`s that find, and lock, what is committed now.
+
+        On MariaDB a plain one in an old transaction sees what was there when that transaction began.
+        """
+        _, values = self.load(lookup)
+        if lookup.scope not in self._locking:
+            self._locking[lookup.scope] = self._build_locking(lookup.scope)
+        on_key, routed = self._locking[lookup.scope]
+        found = [(on_key, {name: value for name, value in values.items() if name != "b_message_id"})]
+        return found if lookup.message_id is None else [*found, (routed, values)]
+
+    @staticmethod
+    def corrected(old: Snapshot, current: Snapshot, lookup: Lookup) -> Snapshot:
+        """Return a Snapshot in which what `current` found replaces what was there when it was taken."""
+        elsewhere = (
+            ticket
+            for ticket in old.active
+            if lookup.scope is Scope.CONNECTION and ticket.connection_id != lookup.connection_id
+        )
+        return evolve(old, active=(*current.active, *elsewhere), routed=current.routed or old.routed)
+
+    def snapshot(self, rows: Iterable[Sequence[Any]]) -> Snapshot:
+        """Return what the rows of `load` say."""
+        active: list[Ticket] = []
+        single: dict[str, Ticket] = {}
+        for role, *values in rows:
+            ticket = self.ticket(values)
+            if role == "active":
+                active.append(ticket)
+            else:
+                single[role] = ticket
+        return Snapshot(
+            active=active,
+            latest_closed=single.get("closed"),
+            occupant=single.get("occupant"),
+            routed=single.get("routed"),
+            unique_rule=self.rule,
+        )
+
+    def get(self, company_id: Id, ticket_id: Id) -> Sent:
+        """Return the `SELECT` of one ticket by its id."""
+        return self._get, self._bound(company_id=company_id, id=ticket_id)
+
+    def ticket(self, values: Sequence[Any]) -> Ticket:
+        """Return the ticket of a row, whose values stand in the order of `columns`."""
+        found = {
+            field: self._codecs[field].decode(value)
+            for field, value in zip(self._fields, values, strict=True)
+        }
+        updated_at, status = found["updated_at"], found["status"]
+        closed_at = None if self.mapping.statuses.is_active(status) else found.get("closed_at") or updated_at
+        company_id: Any = found.get("company_id", self.mapping.only_company)
+        return Ticket(
+            id=found["id"],
+            company_id=company_id,
+            contact_id=found["contact_id"],
+            connection_id=ORPHAN if found["connection_id"] is None else found["connection_id"],
+            status=status,
+            is_group=found.get("is_group", False),
+            unread_messages=found.get("unread_messages", 0),
+            user_id=found.get("user_id"),
+            queue_id=found.get("queue_id"),
+            created_at=found.get("created_at") or updated_at,
+            updated_at=updated_at,
+            closed_at=closed_at,
+        )
+
+    @property
+    def columns(self) -> list[ColumnElement[Any]]:
+        """The columns of a ticket, in the order that `ticket` takes their values."""
+        return [self.mapping.columns[field] for field in self._fields]
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    def create(self, decision: Create) -> Sent:
+        """Return the `INSERT` that gives no row where the unique rule stands against it."""
+        key, statuses = decision.key, self.mapping.statuses
+        values = {
+            "company_id": key.company_id,
+            "contact_id": key.contact_id,
+            "connection_id": key.connection_id,
+            "status": statuses.of_new(is_group=decision.is_group, accepted=decision.accepted),
+            "is_group": decision.is_group,
+            "unread_messages": decision.unread_messages,
+            "user_id": decision.user_id,
+            "queue_id": decision.queue_id,
+            "created_at": decision.at,
+            "updated_at": decision.at,
+        }
+        row = {
+            self.mapping.columns[field].key: self._codecs[field].encode(value)
+            for field, value in values.items()
+            if field in self.mapping.columns
+        }
+        return self._create, row | self.mapping.further_values(decision) | self._token()
+
+    def reuse(self, decision: Reuse) -> Sent:
+        """Return the `UPDATE` that lets a message join a ticket while it is active on its key."""
+        return self._reuse, self._seen(decision.ticket) | self._unread(decision.unread) | self._at(
+            decision.at
+        )
+
+    def reopen(self, decision: Reopen) -> Sent:
+        """Return the `UPDATE` that makes a ticket active while it is closed on its key."""
+        status = self.mapping.statuses.of_reopened(accepted=decision.accepted)
+        values = self._bound(status=status, user_id=decision.user_id, queue_id=decision.queue_id)
+        return self._reopen, self._seen(decision.ticket) | self._unread(decision.unread) | values | self._at(
+            decision.at
+        )
+
+    def accept(self, decision: Accept) -> Sent:
+        """Return the `UPDATE` that gives a ticket to an agent while status and agent are as seen."""
+        values = self._bound(status=self.mapping.statuses.accepted, user_id=decision.user_id)
+        seen = self._seen(decision.ticket) | {"b_seen_status": decision.ticket.status}
+        if "user_id" in self.mapping.columns:
+            seen["b_seen_user_id"] = self._codecs["user_id"].encode(decision.ticket.user_id)
+        return self._accept, seen | values | self._at(decision.at)
+
+    def close(self, decision: Close) -> Sent:
+        """Return the `UPDATE` that closes a ticket while it is active."""
+        values = self._bound(
+            company_id=decision.ticket.company_id,
+            id=decision.ticket.id,
+            status=self.mapping.statuses.closed,
+            closed_at=decision.at,
+        )
+        return self._close, values | self._at(decision.at)
+
+    def transfer(self, decision: Transfer) -> Sent:
+        """Return the `UPDATE` that moves a ticket while it is active on its key."""
+        to = {"b_to_connection_id": self._codecs["connection_id"].encode(decision.connection_id)}
+        return self._transfer, self._seen(decision.ticket) | to | self._at(decision.at)
+
+    def discard(self, ticket: Ticket) -> Sent:
+        """Return the `DELETE` of a ticket that this very transaction has created, and nobody has seen."""
+        table = self.mapping.table
+        statement = delete(table).where(self._is("company_id"), self._is("id"))
+        return statement, self._bound(company_id=ticket.company_id, id=ticket.id)
+
+    # --- the record of message ids ---------------------------------------------------------------------------
+
+    def record(self, ref: MessageRef, ticket: Ticket, at: datetime) -> Sent:
+        """Return the `INSERT` of a message id that does nothing where it is recorded already."""
+        return self._record, self._ref(ref) | {
+            "contact_id": self._codecs["contact_id"].encode(ref.key.contact_id),
+            "ticket_id": self._codecs["id"].encode(ticket.id),
+            "routed_at": at,
+        } | self._token()
+
+    def forget(self, ref: MessageRef) -> Sent:
+        """Return the `DELETE` of a message id that this very transaction has recorded."""
+        return self._forget, {f"b_{name}": value for name, value in self._ref(ref).items()}
+
+    def forget_vain(self, ref: MessageRef) -> Sent:
+        """Return the `DELETE` of a message id whose ticket the host has deleted since."""
+        messages = self.mapping.message_ids
+        ticket = self.mapping.columns["id"]
+        gone = not_(exists(select(ticket).where(self._is("company_id"), ticket == messages.c.ticket_id)))
+        return self._forget.where(gone), {f"b_{name}": value for name, value in self._ref(ref).items()}
+
+    def _token(self) -> dict[str, Any]:
+        """Return what no other statement of this connection has set the variable to."""
+        return {} if self.returns_updates else {"b_token": randbits(62) + 1}
+
+    @staticmethod
+    def inserted(rows: Iterable[Sequence[Any]]) -> Sequence[Any] | None:
+        """Return the row that an `INSERT` has made; None where the key was taken."""
+        return next((row[:-1] for row in rows if not row[-1]), None)
+
+    def _company(self, company_id: Id) -> Any:
+        codec = self._codecs.get("company_id")
+        return company_id if codec is None else codec.encode(company_id)
+
+    def _ref(self, ref: MessageRef) -> dict[str, Any]:
+        return {
+            "company_id": self._company(ref.key.company_id),
+            "connection_id": self._codecs["connection_id"].encode(ref.key.connection_id),
+            "message_id": ref.message_id,
+        }
+
+    # --- keeping others away where no unique rule does ----------------------------------------------------------
+
+    def claim(self, lookup: Lookup) -> Sent:
+        """Return the write of the contact's anchor row, which makes everybody else wait."""
+        return self._claim, {
+            "company_id": self._company(lookup.company_id),
+            "contact_id": self._codecs["contact_id"].encode(lookup.contact_id),
+        }
+
+    def lock(self, lookup: Lookup) -> Sent:
+        """Return the advisory lock of PostgreSQL that does the same, at READ COMMITTED only."""
+        words = (self.mapping.table.fullname, encode_id(lookup.company_id), encode_id(lookup.contact_id))
+        number = int.from_bytes(sha256("\0".join(words).encode()).digest()[:8], signed=True)
+        return _LOCK, {"number": number}
+
+    # --- values ----------------------------------------------------------------------------------------------
+
+    def _bound(self, **values: Any) -> dict[str, Any]:
+        return {
+            f"b_{field}": self._codecs[field].encode(value)
+            for field, value in values.items()
+            if field in self.mapping.columns
+        }
+
+    def _seen(self, ticket: Ticket) -> dict[str, Any]:
+        return self._bound(
+            id=ticket.id,
+            company_id=ticket.company_id,
+            contact_id=ticket.contact_id,
+            connection_id=ticket.connection_id,
+        )
+
+    def _at(self, at: datetime) -> dict[str, Any]:
+        return self._bound(updated_at=at)
+
+    def _unread(self, unread: Unread) -> dict[str, Any]:
+        if "unread_messages" not in self.mapping.columns:
+            return {}
+        return {"b_unread_set": unread.set_to, "b_unread_add": unread.add}
+
+    # --- conditions ------------------------------------------------------------------------------------------
+
+    def _bind(self, field: str, name: str | None = None) -> ColumnElement[Any]:
+        return bindparam(name or f"b_{field}", type_=self.mapping.columns[field].type)
+
+    def _is(self, field: str, table: Any = None) -> ColumnElement[bool]:
+        """Compare a column with its value; a table of one company has no column for that."""
+        if field not in self.mapping.columns:
+            return true()
+        column = self.mapping.columns[field]
+        return (column if table is None else table.c[column.key]) == self._bind(field)
+
+    def _active(self, table: Any = None) -> ColumnElement[bool]:
+        return self._has_status(self.mapping.statuses.active, table)
+
+    def _has_status(self, words: Iterable[str], table: Any = None) -> ColumnElement[bool]:
+        column = self.mapping.columns["status"]
+        found: ColumnElement[Any] = column if table is None else table.c[column.key]
+        return found.in_([literal_column(quoted(word)) for word in sorted(words)])
+
+    def _no_orphan(self) -> ColumnElement[bool]:
+        if not self.mapping.nullable_keys:
+            return true()
+        return and_(*(self.mapping.columns[field].is_not(None) for field in KEY[1:]))
+
+    def _as_seen(self) -> list[ColumnElement[bool]]:
+        return [self._is(field) for field in ("id", *KEY)]
+
+    def _key_is_free(self, connection: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Where no unique rule says so, the statement itself must."""
+        if self.rule is not UniqueRule.NONE:
+            return true()
+        other = self.mapping.table.alias("other")
+        columns = self.mapping.columns
+        return not_(
+            exists(
+                select(other.c[columns["id"].key]).where(
+                    self._is("company_id", other),
+                    self._is("contact_id", other),
+                    other.c[columns["connection_id"].key] == connection,
+                    other.c[columns["id"].key] != self._bind("id"),
+                    self._active(other),
+                )
+            )
+        )
+
+    # --- the building, once ----------------------------------------------------------------------------------
+
+    def _build_load(self, with_key: bool, scope: Scope, with_message: bool) -> Executable:
+        contact = (self._is("company_id"), self._is("contact_id"))
+        parts = [self._role("active", *contact, self._active(), self._no_orphan())]
+        if with_key:
+            here = true() if scope is Scope.CONTACT else self._is("connection_id")
+            closed = select(*self.columns).where(*contact, here, not_(self._active()), self._no_orphan())
+            parts.append(self._first("closed", closed.order_by(*self._latest_closing())))
+        if with_key and self.rule in {UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT}:
+            here = true() if self.rule is UniqueRule.ONE_PER_CONTACT else self._is("connection_id")
+            words = self._detected.words
+            covered = true() if words is None else self._has_status(words)
+            parts.append(self._first("occupant", select(*self.columns).where(*contact, here, covered)))
+        if with_message:
+            parts.append(self._routed())
+        return parts[0] if len(parts) == 1 else union_all(*parts)
+
+    def _build_locking(self, scope: Scope) -> tuple[Executable, Executable]:
+        here = true() if scope is Scope.CONTACT else self._is("connection_id")
+        contact = (self._is("company_id"), self._is("contact_id"))
+        on_key = self._role("active", *contact, here, self._active(), self._no_orphan())
+        return on_key.with_for_update(), self._routed().with_for_update()
+
+    def _role(self, role: str, *where: ColumnElement[bool]) -> Select[Any]:
+        return select(literal_column(f"'{role}'").label("role"), *self.columns).where(*where)
+
+    def _first(self, role: str, of: Select[Any]) -> Select[Any]:
+        rows = of.limit(1).subquery(role)
+        return select(literal_column(f"'{role}'").label("role"), *rows.c)
+
+    def _latest_closing(self) -> list[ColumnElement[Any]]:
+        columns = self.mapping.columns
+        closed_at, updated_at = columns.get("closed_at"), columns["updated_at"]
+        same_kind = closed_at is not None and isinstance(closed_at.type, Integer) is isinstance(
+            updated_at.type, Integer
+        )
+        when = func.coalesce(closed_at, updated_at) if same_kind else updated_at
+        return [when.desc(), columns["id"].desc()]
+
+    def _routed(self) -> Select[Any]:
+        messages = self.mapping.message_ids
+        return self._role(
+            "routed",
+            self._is("company_id"),
+            self.mapping.columns["id"] == messages.c.ticket_id,
+            self._no_orphan(),
+            *self._is_message(),
+        )
+
+    def _is_message(self) -> list[ColumnElement[bool]]:
+        columns = self.mapping.message_ids.c
+        return [
+            columns[name] == bindparam(f"b_{name}", type_=columns[name].type)
+            for name in ("company_id", "connection_id", "message_id")
+        ]
+
+    def _build_get(self) -> Executable:
+        return select(*self.columns).where(self._is("company_id"), self._is("id"), self._no_orphan())
+
+    def _build_create(self) -> Executable:
+        table = self.mapping.table
+        if self.rule is UniqueRule.NONE:
+            return insert(table).returning(*self.columns, _NOT_TAKEN)
+        return self._insert_unless_taken(
+            table, self._conflict(), self.mapping.columns["status"], self.columns
+        )
+
+    def _insert_unless_taken(
+        self,
+        table: Table,
+        conflict: dict[str, Any],
+        column: ColumnElement[Any],
+        returned: list[ColumnElement[Any]],
+    ) -> Any:
+        """Return the `INSERT` that changes nothing where a unique rule stands against it, and says so.
+
+        PostgreSQL and SQLite then give no row. MariaDB gives the row in the way, locked: whether it is that one
+        is told by a variable that only the branch for duplicates sets. `IGNORE` would also cut values short,
+        and catching the error would leave a shared lock, at which two losers deadlock.
+        """
+        match self._dialect_name:
+            case "postgresql":
+                statement = postgresql.insert(table).on_conflict_do_nothing(**conflict)
+                return statement.returning(*returned, _NOT_TAKEN)
+            case "sqlite":
+                on_sqlite = sqlite.insert(table).on_conflict_do_nothing(**conflict)
+                return on_sqlite.returning(*returned, _NOT_TAKEN)
+            case _:
+                name = "`" + column.name.replace("`", "``").replace(":", r"\:") + "`"
+                same = text(f"IF((@ticketrouter := :b_token) > 0, {name}, {name})").bindparams(_TOKEN)
+                on_mariadb = mysql.insert(table).on_duplicate_key_update({column.name: same})
+                taken = (literal_column("(SELECT @ticketrouter)") == _TOKEN).label("taken")
+                return on_mariadb.returning(*returned, taken)
+
+    def _conflict(self) -> dict[str, Any]:
+        """Name the index: a conflict with any other one is an error, not a ticket of somebody else."""
+        index = self._detected.index
+        if index is not None:
+            predicate = None if index.predicate is None else literal_column(index.predicate, Boolean)
+            parts: list[ColumnElement[Any]] = [literal_column(part) for part in index.parts]
+            return {"index_elements": parts, "index_where": predicate}
+        key = [self.mapping.columns[field] for field in KEY if field in self.mapping.columns]
+        match self.rule:
+            case UniqueRule.ACTIVE_PER_CONNECTION:
+                return {"index_elements": key, "index_where": self._active()}
+            case UniqueRule.ONE_PER_CONTACT:
+                return {"index_elements": key[:-1]}
+            case _:
+                return {"index_elements": key}
+
+    def _update(self, *where: ColumnElement[bool], **values: Any) -> Executable:
+        changes = {
+            self.mapping.columns[field].key: value
+            for field, value in values.items()
+            if field in self.mapping.columns
+        }
+        statement = update(self.mapping.table).where(*where).values(changes)
+        return statement.returning(*self.columns) if self.returns_updates else statement
+
+    @property
+    def returns_updates(self) -> bool:
+        """Whether this database answers an `UPDATE` with the rows that it has changed."""
+        return self._dialect_name in {"postgresql", "sqlite"}
+
+    @property
+    def reads_may_be_old(self) -> bool:
+        """Whether a transaction may go on reading what others have changed, and then write over it."""
+        return self._dialect_name in {"mysql", "mariadb"}
+
+    def _new_count(self) -> ColumnElement[Any] | None:
+        count = self.mapping.columns.get("unread_messages")
+        if count is None:
+            return None
+        more = func.coalesce(count, 0) + bindparam("b_unread_add", type_=Integer)
+        return func.coalesce(bindparam("b_unread_set", type_=Integer), more)
+
+    def _build_reuse(self) -> Executable:
+        return self._update(
+            *self._as_seen(),
+            self._active(),
+            unread_messages=self._new_count(),
+            updated_at=self._bind("updated_at"),
+        )
+
+    def _build_reopen(self) -> Executable:
+        here = self.mapping.columns["connection_id"]
+        return self._update(
+            *self._as_seen(),
+            not_(self._active()),
+            self._key_is_free(here),
+            status=self._bind("status"),
+            user_id=self._optional_bind("user_id"),
+            queue_id=self._optional_bind("queue_id"),
+            unread_messages=self._new_count(),
+            updated_at=self._bind("updated_at"),
+            closed_at=null(),
+        )
+
+    def _build_accept(self) -> Executable:
+        seen = [self.mapping.columns["status"] == self._bind("status", "b_seen_status")]
+        if (user := self.mapping.columns.get("user_id")) is not None:
+            seen.append(user.is_not_distinct_from(self._bind("user_id", "b_seen_user_id")))
+        return self._update(
+            *self._as_seen(),
+            self._active(),
+            *seen,
+            status=self._bind("status"),
+            user_id=self._optional_bind("user_id"),
+            updated_at=self._bind("updated_at"),
+        )
+
+    def _build_close(self) -> Executable:
+        return self._update(
+            self._is("company_id"),
+            self._is("id"),
+            self._active(),
+            status=self._bind("status"),
+            updated_at=self._bind("updated_at"),
+            closed_at=self._optional_bind("closed_at"),
+        )
+
+    def _build_transfer(self) -> Executable:
+        to = self._bind("connection_id", "b_to_connection_id")
+        return self._update(
+            *self._as_seen(),
+            self._active(),
+            self._key_is_free(to),
+            connection_id=to,
+            updated_at=self._bind("updated_at"),
+        )
+
+    def _optional_bind(self, field: str) -> ColumnElement[Any] | None:
+        return self._bind(field) if field in self.mapping.columns else None
+
+    def _build_record(self) -> Any:
+        messages = self.mapping.message_ids
+        conflict = {"index_elements": list(messages.primary_key)}
+        return self._insert_unless_taken(messages, conflict, messages.c.ticket_id, [messages.c.ticket_id])
+
+    def _build_claim(self) -> Any:
+        anchors = self.mapping.anchors
+        change = {"version": anchors.c.version + 1}
+        match self._dialect_name:
+            case "postgresql":
+                on_postgresql = postgresql.insert(anchors).values(version=0)
+                return on_postgresql.on_conflict_do_update(
+                    index_elements=list(anchors.primary_key), set_=change
+                )
+            case "sqlite":
+                on_sqlite = sqlite.insert(anchors).values(version=0)
+                return on_sqlite.on_conflict_do_update(index_elements=list(anchors.primary_key), set_=change)
+            case _:
+                return mysql.insert(anchors).values(version=0).on_duplicate_key_update(change)
+
+    def _build_forget(self) -> Delete:
+        return delete(self.mapping.message_ids).where(*self._is_message())

@@ -1,0 +1,136 @@
+"""Column types of our own tables: ids of any type, times in UTC, digests of message ids.
+
+Law of this file: what is read back equals what was written, on every database, in value and in type.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from hashlib import sha256
+from uuid import UUID
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, String
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from ticketrouter.checks import Id
+
+_MARK = "text:"
+_INT = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_INT_IDS = range(-(2**63), 2**63)
+
+
+def encode_id(value: Id) -> str:
+    """Write an id of any type as a text.
+
+    Args:
+        value: an id.
+
+    Returns:
+        A number in decimal, a UUID in its canonical form, a text as it is; a text that would read as one of
+        the others is marked, so that 10 and "10" stay two ids.
+    """
+    match value:
+        case int():
+            return str(int(value))
+        case str():
+            return _MARK + value if _reads_as_other(value) else value
+        case UUID():
+            return str(value)
+
+
+def decode_id(text: str) -> Id:
+    """Read an id as `encode_id` wrote it, in its own type."""
+    if text.startswith(_MARK) and _reads_as_other(text.removeprefix(_MARK)):
+        return text.removeprefix(_MARK)
+    if _is_int(text):
+        return int(text)
+    if _UUID.fullmatch(text):
+        return UUID(text)
+    return text
+
+
+def _is_int(text: str) -> bool:
+    return _INT.fullmatch(text) is not None and int(text) in _INT_IDS
+
+
+def _reads_as_other(text: str) -> bool:
+    bare = text
+    while bare.startswith(_MARK):
+        bare = bare.removeprefix(_MARK)
+    return _is_int(bare) or _UUID.fullmatch(bare) is not None
+
+
+class IdText(TypeDecorator[Id]):
+    """An id of any type in a text column that tells cases, accents and trailing spaces apart."""
+
+    impl = String(255)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """Use a binary collation without padding where the default one would merge ids."""
+        if dialect.name in {"mysql", "mariadb"}:
+            return dialect.type_descriptor(
+                mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_nopad_bin")
+            )
+        return dialect.type_descriptor(String(255))
+
+    def process_bind_param(self, value: Id | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Encode."""
+        return None if value is None else encode_id(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Id | None:  # noqa: ARG002
+        """Decode."""
+        return None if value is None else decode_id(value)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC, to the microsecond, also where the database knows no time zones."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
+        """Keep microseconds and, where there is one, the time zone."""
+        match dialect.name:
+            case "postgresql":
+                return dialect.type_descriptor(DateTime(timezone=True))
+            case "mysql" | "mariadb":
+                return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+            case _:
+                return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Leave off the zone where the column has none."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Put the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class MessageDigest(TypeDecorator[Id]):
+    """A message id as the SHA-256 of its text: any length, told apart byte by byte, 32 bytes in the index."""
+
+    impl = LargeBinary(32)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[bytes]:
+        """Use a type that a primary key takes."""
+        if dialect.name in {"mysql", "mariadb"}:
+            return dialect.type_descriptor(mysql.BINARY(32))
+        return dialect.type_descriptor(LargeBinary(32))
+
+    def process_bind_param(self, value: Id | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+        """Digest."""
+        return None if value is None else sha256(encode_id(value).encode()).digest()
+
+
+BIG_ID = BigInteger().with_variant(Integer(), "sqlite")
+"""An automatic id: 64 bits, which on SQLite only `INTEGER` is."""

