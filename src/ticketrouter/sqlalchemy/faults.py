@@ -60,12 +60,14 @@ _SQLITE_PRIMARY = {5: Fault.RESTART, 6: Fault.RESTART}
 def code_of(error: DBAPIError) -> str | int | None:
     """Return the code of a driver's error: an SQLSTATE, or a number of SQLite or MariaDB; None: it has none."""
     driver_error: Any = error.orig
-    for name in ("sqlstate", "pgcode", "sqlite_errorcode"):
-        code: str | int | None = getattr(driver_error, name, None)
-        if code is not None:
-            return code
+    # First of all the number: the drivers of MariaDB may give an SQLSTATE too, which says less.
     first = next(iter(getattr(driver_error, "args", ())), None)
-    return first if isinstance(first, int) else None
+    numbers = (getattr(driver_error, "sqlite_errorcode", None), first)
+    for number in numbers:
+        if isinstance(number, int):
+            return number
+    state: str | None = getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None)
+    return state
 
 
 def fault_of(error: DBAPIError) -> Fault:

@@ -439,10 +439,11 @@ class Statements:
     def _build_create(self) -> Executable:
         table = self.mapping.table
         if self.rule is UniqueRule.NONE:
-            return insert(table).returning(*self.columns, _NOT_TAKEN)
-        return self._insert_unless_taken(
-            table, self._conflict(), self.mapping.columns["status"], self.columns
-        )
+            plain: Executable = insert(table).returning(*self.columns, _NOT_TAKEN)
+            return plain
+        status = self.mapping.columns["status"]
+        unless: Executable = self._insert_unless_taken(table, self._conflict(), status, self.columns)
+        return unless
 
     def _insert_unless_taken(
         self,

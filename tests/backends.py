@@ -1,0 +1,313 @@
+"""The back ends that the same tests run on: memory, and every database with every driver.
+
+Law of this file: a test sees a Store, whichever back end is behind it: transactions that yield a repository, and
+two ways around it (`insert`, `tickets`) that use none of the library's statements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import pytest
+from attrs import evolve, frozen
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sqlalchemy import URL, Engine, create_engine, select, text
+from tests import servers
+from ticketrouter import (
+    AsyncTicketRepository,
+    StatusScheme,
+    Ticket,
+    TicketRepository,
+    UniqueRule,
+)
+from ticketrouter.checks import Id
+from ticketrouter.lifecycle import Write
+from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
+from ticketrouter.policy import Lookup, Snapshot
+from ticketrouter.sqlalchemy import (
+    DEFAULT_MAPPING,
+    AsyncSQLAlchemyTicketRepository,
+    SQLAlchemyTicketRepository,
+    TicketMapping,
+    configure_sqlite,
+)
+
+T = TypeVar("T")
+
+
+@frozen
+class Backend:
+    """A database and the driver that reaches it; memory has neither."""
+
+    name: str
+    database: str
+    driver: str
+    is_async: bool = False
+
+
+BACKENDS = (
+    Backend("memory", "memory", ""),
+    Backend("memory-async", "memory", "", is_async=True),
+    Backend("sqlite", "sqlite", "sqlite+pysqlite"),
+    Backend("aiosqlite", "sqlite", "sqlite+aiosqlite", is_async=True),
+    Backend("psycopg", "postgresql", "postgresql+psycopg"),
+    Backend("psycopg-async", "postgresql", "postgresql+psycopg", is_async=True),
+    Backend("asyncpg", "postgresql", "postgresql+asyncpg", is_async=True),
+    Backend("pymysql", "mariadb", "mariadb+pymysql"),
+    Backend("asyncmy", "mariadb", "mariadb+asyncmy", is_async=True),
+)
+SQL_BACKENDS = tuple(backend for backend in BACKENDS if backend.database != "memory")
+ONE_PER_DATABASE = tuple(b for b in BACKENDS if b.name in {"sqlite", "psycopg", "pymysql"})
+
+
+class Blocking:
+    """An asynchronous repository for synchronous tests: each call runs to its end."""
+
+    def __init__(self, repository: AsyncTicketRepository, run: Callable[[Any], Any]) -> None:
+        self._repository = repository
+        self._run = run
+
+    @property
+    def statuses(self) -> StatusScheme:
+        return self._repository.statuses
+
+    def load(self, lookup: Lookup) -> Snapshot:
+        found: Snapshot = self._run(self._repository.load(lookup))
+        return found
+
+    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        found: Ticket | None = self._run(self._repository.get(company_id, ticket_id))
+        return found
+
+    def commit(self, decision: Write) -> Ticket:
+        written: Ticket = self._run(self._repository.commit(decision))
+        return written
+
+
+class Store:
+    """One back end, empty, for one test."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    rolls_back = True
+
+    def transaction(self) -> AbstractContextManager[TicketRepository]:
+        """Begin a transaction of the host; it ends in a commit, or in a rollback where the block raises."""
+        raise NotImplementedError
+
+    def tickets(self) -> list[Ticket]:
+        """Read every committed ticket, by id, without the library's statements."""
+        raise NotImplementedError
+
+    def insert(self, ticket: Ticket) -> Ticket:
+        """Write a ticket as a host would, without the library's statements; its id is the store's to choose."""
+        raise NotImplementedError
+
+    def close_behind(self, ticket: Ticket) -> None:
+        """Close a ticket as a host would behind the library's back: by its status alone."""
+        raise NotImplementedError
+
+
+class MemoryStore(Store):
+    rolls_back = False
+
+    def __init__(self, backend: Backend, **options: Any) -> None:
+        super().__init__(backend)
+        self._async = AsyncInMemoryTicketRepository(**options) if backend.is_async else None
+        self._sync = self._async._sync if self._async else InMemoryTicketRepository(**options)
+
+    @contextmanager
+    def transaction(self) -> Iterator[TicketRepository]:
+        yield self._sync if self._async is None else Blocking(self._async, asyncio.run)
+
+    def tickets(self) -> list[Ticket]:
+        return list(self._sync.tickets)
+
+    def insert(self, ticket: Ticket) -> Ticket:
+        return self._sync._put(evolve(ticket, id=self._sync._new_id()))
+
+    def close_behind(self, ticket: Ticket) -> None:
+        now = self._sync.get(ticket.company_id, ticket.id)
+        assert now is not None
+        self._sync._put(evolve(now, status=self._sync.statuses.closed, closed_at=now.updated_at))
+
+
+class SqlStore(Store):
+    """A database of this test process, reached by the driver under test; `engine` is a plain one beside it."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        url: URL,
+        mapping: TicketMapping = DEFAULT_MAPPING,
+        *,
+        unique_rule: UniqueRule | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(backend)
+        self.mapping = mapping
+        self.unique_rule = unique_rule
+        self.url = url
+        self.engine = _engine(url)
+        driven = url.set(drivername=backend.driver)
+        self.runner = asyncio.Runner() if backend.is_async else None
+        self.async_engine: AsyncEngine | None = None
+        self.sync_engine: Engine | None = None
+        if backend.is_async:
+            self.async_engine = create_async_engine(driven, **options)
+            if backend.database == "sqlite":
+                configure_sqlite(self.async_engine)
+        else:
+            self.sync_engine = _engine(driven, **options)
+
+    @contextmanager
+    def transaction(self, **options: Any) -> Iterator[TicketRepository]:
+        with self.connection(**options) as connection:
+            yield self.repository(connection)
+
+    @contextmanager
+    def connection(self, **options: Any) -> Iterator[Any]:
+        """Yield the host's connection, in a transaction, of the driver under test."""
+        if self.sync_engine is not None:
+            with self.sync_engine.execution_options(**options).begin() as connection:
+                yield connection
+            return
+        assert self.async_engine is not None
+        begun = self.async_engine.execution_options(**options).begin()
+        connection = self.run(begun.__aenter__())
+        try:
+            yield connection
+        except BaseException as error:
+            self.run(begun.__aexit__(type(error), error, error.__traceback__))
+            raise
+        else:
+            self.run(begun.__aexit__(None, None, None))
+
+    def repository(self, host: Any) -> TicketRepository:
+        """Return the repository under test over a host's connection or session."""
+        if self.backend.is_async:
+            repository = AsyncSQLAlchemyTicketRepository(host, self.mapping, unique_rule=self.unique_rule)
+            return Blocking(repository, self.run)
+        return SQLAlchemyTicketRepository(host, self.mapping, unique_rule=self.unique_rule)
+
+    def run(self, coroutine: Any) -> Any:
+        assert self.runner is not None
+        return self.runner.run(coroutine)
+
+    def tickets(self) -> list[Ticket]:
+        fields = [column.label(field) for field, column in self.mapping.columns.items()]
+        with self.engine.begin() as connection:
+            rows = connection.execute(select(*fields).order_by("id")).mappings().all()
+        return [Ticket(**row) for row in rows]
+
+    def insert(self, ticket: Ticket) -> Ticket:
+        values = {
+            column.key: getattr(ticket, field)
+            for field, column in self.mapping.columns.items()
+            if field != "id"
+        }
+        with self.engine.begin() as connection:
+            inserted = connection.execute(self.mapping.table.insert().values(values))
+            return evolve(ticket, id=inserted.inserted_primary_key[0])  # type: ignore[index]
+
+    def close_behind(self, ticket: Ticket) -> None:
+        columns = self.mapping.columns
+        with self.engine.begin() as connection:
+            closed = {columns["status"].key: self.mapping.statuses.closed}
+            connection.execute(self.mapping.table.update().where(columns["id"] == ticket.id).values(closed))
+
+    def empty(self) -> None:
+        """Delete every row: far quicker than to make the tables anew."""
+        with self.engine.begin() as connection:
+            for table in self.mapping.metadata.sorted_tables:
+                connection.execute(table.delete())
+
+    def assert_no_leak(self) -> None:
+        """Every connection has been given back."""
+        for engine in (self.engine, self.sync_engine, self.async_engine):
+            if engine is not None:
+                assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+    def dispose(self) -> None:
+        if self.async_engine is not None:
+            self.run(self.async_engine.dispose())
+        if self.sync_engine is not None:
+            self.sync_engine.dispose()
+        if self.runner is not None:
+            self.runner.close()
+        self.engine.dispose()
+
+
+def _engine(url: URL, **options: Any) -> Engine:
+    engine = create_engine(url, **options)
+    if engine.dialect.name == "sqlite":
+        configure_sqlite(engine)
+    return engine
+
+
+# --- the databases of this test process ----------------------------------------------------------------------
+
+
+class Databases:
+    """Starts each server when it is first asked for, and makes new databases in it."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._open = ExitStack()
+        self._servers: dict[str, URL | str] = {}
+
+    def new(self, database: str) -> URL:
+        """Make an empty database, or skip the test where there is no such server."""
+        name = f"tr_{uuid4().hex[:12]}"
+        if database == "sqlite":
+            return URL.create("sqlite+pysqlite", database=str(self._place / f"{name}.sqlite3"))
+        url = self._server(database)
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return url.set(database=name)
+
+    def drop(self, url: URL) -> None:
+        """Drop a database that `new` has made."""
+        database = url.get_backend_name()
+        if database == "sqlite":
+            return
+        engine = create_engine(self._server(database), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {url.database}"))
+        engine.dispose()
+
+    def close(self) -> None:
+        self._open.close()
+
+    def _server(self, database: str) -> URL:
+        if database not in self._servers:
+            start = {"postgresql": servers.postgresql, "mariadb": servers.mariadb}[database]
+            try:
+                self._servers[database] = self._open.enter_context(start())
+            except servers.UnavailableError as reason:
+                self._servers[database] = str(reason)
+        found = self._servers[database]
+        if isinstance(found, str):
+            if database in os.environ.get("TICKETROUTER_REQUIRE_DBS", "").split(","):
+                pytest.fail(f"{database} is required and cannot be had: {found}")
+            pytest.skip(f"{database} cannot be had: {found}")
+        return found
+
+
+def open_store(databases: Databases, backend: Backend) -> Store:
+    """Open a back end with our own schema."""
+    if backend.database == "memory":
+        return MemoryStore(backend)
+    store = SqlStore(backend, databases.new(backend.database))
+    store.mapping.metadata.create_all(store.engine)
+    return store
