@@ -16,9 +16,9 @@ from uuid import uuid4
 
 import pytest
 from attrs import evolve, frozen
+from sqlalchemy import URL, Engine, create_engine, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from sqlalchemy import URL, Engine, create_engine, select, text
 from tests import servers
 from ticketrouter import (
     AsyncTicketRepository,

@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
-
-from sqlalchemy import URL, create_engine, make_url
 
 STARTING = 60.0
 

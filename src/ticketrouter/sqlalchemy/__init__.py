@@ -3,6 +3,7 @@
 It needs the extra `sqlalchemy` (or `asyncio`) and the driver of the database.
 """
 
+from ticketrouter.sqlalchemy.faults import is_retryable
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping, metadata
 from ticketrouter.sqlalchemy.repository import AsyncSQLAlchemyTicketRepository, SQLAlchemyTicketRepository
 from ticketrouter.sqlalchemy.rules import detect_unique_rule
@@ -16,5 +17,6 @@ __all__ = [
     "TicketMapping",
     "configure_sqlite",
     "detect_unique_rule",
+    "is_retryable",
     "metadata",
 ]

@@ -101,6 +101,23 @@ def translate(error: SQLAlchemyError) -> TicketRouterError:
             return RepositoryError(f"the database refused a statement ({named})")
 
 
+def is_retryable(error: BaseException) -> bool:
+    """Tell whether the host may run its whole unit of work again, after a rollback.
+
+    A host needs it for what its own statements raise, above all `COMMIT`, at which SERIALIZABLE transactions and
+    Galera may still fail.
+
+    Args:
+        error: an error of ticketrouter, of SQLAlchemy, or any other.
+
+    Returns:
+        `error.retryable` for an error of ours; for one of SQLAlchemy what ours would say; else False.
+    """
+    if isinstance(error, SQLAlchemyError):
+        return translate(error).retryable
+    return isinstance(error, TicketRouterError) and error.retryable
+
+
 @contextmanager
 def translated() -> Generator[None]:
     """Let errors of SQLAlchemy out as ours, with the cause kept."""

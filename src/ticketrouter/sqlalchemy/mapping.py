@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
+from attrs import frozen
 from sqlalchemy import BigInteger, Column, Enum, MetaData, String, Table, Uuid
 from sqlalchemy.types import TypeEngine
 
@@ -170,12 +171,20 @@ class TicketMapping:
 
     @classmethod
     def whaticket(
-        cls, table: Table | type[Any], *, only_company: Id = 1, metadata: MetaData | None = None
+        cls,
+        table: Table | type[Any],
+        *,
+        statuses: StatusScheme = StatusScheme(),  # noqa: B008 - a frozen value
+        on_create: OnCreate | None = None,
+        only_company: Id = 1,
+        metadata: MetaData | None = None,
     ) -> TicketMapping:
         """Map the "Tickets" table of the Whaticket line, with or without "companyId".
 
         Args:
             table: the table, reflected or mapped.
+            statuses: the fork's words, where it has others than the line's own.
+            on_create: values for further columns of a new row, beyond those that the line's forks have.
             only_company: the tenant of every row, where there is no column for it.
             metadata: where the companion tables are defined; None: a new one.
 
@@ -205,7 +214,8 @@ class TicketMapping:
             created_at=first("createdat"),
             updated_at="updatedAt",
             closed_at=first("closedat"),
-            on_create=_whaticket_row(by_lower_case),
+            statuses=statuses,
+            on_create=_WhaticketRow.of(by_lower_case, on_create),
             only_company=only_company if company is None else None,
             nullable_keys=True,
             epoch=timedelta(milliseconds=1),
@@ -217,15 +227,21 @@ class TicketMapping:
         return {field: self._codec(field, column, dialect_name) for field, column in self.columns.items()}
 
     def further_values(self, decision: Create) -> dict[str, Any]:
-        """Return the values of the host's further columns, by column key, for a new row."""
-        match self._on_create:
-            case None:
-                return {}
-            case Mapping() as values:
-                given = values
-            case make:
-                given = make(decision)
-        return {_column(self.table, "on_create", name).key: value for name, value in given.items()}
+        """Return the values of the host's further columns, by column key, for a new row.
+
+        Raises:
+            MappingError: if one of them is a column that a field of the ticket fills, or is not there.
+        """
+        values = _values(self._on_create, decision)
+        return {self._further_column(name).key: value for name, value in values}
+
+    def _further_column(self, name: Any) -> Column[Any]:
+        column = _column(self.table, "on_create", name)
+        if column in self.columns.values():
+            raise MappingError(
+                f"on_create has {_name(column)}, which a field of the ticket fills: leave it out"
+            )
+        return column
 
     # --- the checks ------------------------------------------------------------------------------------------
 
@@ -270,14 +286,11 @@ class TicketMapping:
             )
 
     def _check_unfilled(self) -> None:
+        names = _names(self._on_create)
+        if names is None:
+            return  # a function is asked when a row is made
         filled = {column.key for column in self.columns.values()}
-        match self._on_create:
-            case None:
-                pass
-            case Mapping() as values:
-                filled |= {_column(self.table, "on_create", name).key for name in values}
-            case _:
-                return  # a function is asked when a row is made
+        filled |= {self._further_column(name).key for name in names}
         empty = [_name(c) for c in self.table.columns if _must_be_given(c) and c.key not in filled]
         if empty:
             raise MappingError(
@@ -330,22 +343,52 @@ def _name(column: Column[Any]) -> str:
     return f"{column.table.fullname}.{column.name}"
 
 
-def _whaticket_row(columns: Mapping[str, Column[Any]]) -> OnCreate:
-    """Fill what some forks have made NOT NULL without a default."""
-    makers: dict[str, Callable[[], Any]] = {"uuid": uuid4, "lastmessage": str}
-    needed = {
-        column: make
-        for name, make in makers.items()
-        if (column := columns.get(name)) is not None and _must_be_given(column)
-    }
+@frozen
+class _WhaticketRow:
+    """Fills what some forks have made NOT NULL without a default, and then what the host says."""
 
-    def row(_: Create) -> Mapping[str, Any]:
-        return {
-            column.name: make() if isinstance(column.type, Uuid) and column.type.as_uuid else str(make())
-            for column, make in needed.items()
-        }
+    makers: Mapping[str, Callable[[], Any]]
+    further: OnCreate | None
 
-    return row
+    @classmethod
+    def of(cls, columns: Mapping[str, Column[Any]], further: OnCreate | None) -> _WhaticketRow:
+        makers: dict[str, Callable[[Column[Any]], Callable[[], Any]]]
+        makers = {"uuid": _uuid_maker, "lastmessage": lambda _: str}
+        needed = (columns[name] for name in makers if name in columns)
+        return cls({c.name: makers[c.name.lower()](c) for c in needed if _must_be_given(c)}, further)
+
+    def __call__(self, _: Create) -> Mapping[str, Any]:
+        return {name: make() for name, make in self.makers.items()}
+
+
+def _uuid_maker(column: Column[Any]) -> Callable[[], Any]:
+    return uuid4 if isinstance(column.type, Uuid) and column.type.as_uuid else lambda: str(uuid4())
+
+
+def _names(on_create: OnCreate | None) -> list[Any] | None:
+    """List the columns that are filled besides a ticket's; None: that is known only when a row is made."""
+    match on_create:
+        case None:
+            return []
+        case Mapping():
+            return list(on_create)
+        case _WhaticketRow(makers, further):
+            names = _names(further)
+            return None if names is None else [*makers, *names]
+        case _:
+            return None
+
+
+def _values(on_create: OnCreate | None, decision: Create) -> list[tuple[Any, Any]]:
+    match on_create:
+        case None:
+            return []
+        case Mapping() as values:
+            return list(values.items())
+        case _WhaticketRow(_, further) as make:
+            return [*make(decision).items(), *_values(further, decision)]
+        case make:
+            return list(make(decision).items())
 
 
 def _must_be_given(column: Column[Any]) -> bool:

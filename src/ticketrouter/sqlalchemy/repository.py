@@ -6,7 +6,7 @@ rolled back, closed, retried or created. An error of the driver comes out as our
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar, assert_never
@@ -26,7 +26,7 @@ from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snaps
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
 from ticketrouter.sqlalchemy.rules import Detected, detect, schema_of
-from ticketrouter.sqlalchemy.statements import Sent, Statements
+from ticketrouter.sqlalchemy.statements import ASK_VARIABLE, Sent, Statements
 
 _T = TypeVar("_T")
 
@@ -238,7 +238,7 @@ class _Work:
             raise InvalidMessageError(
                 "company_id", decision.key.company_id, f"{self._only_company!r}, the only one of this table"
             )
-        row = self.statements.inserted(self._execute(self.statements.create(decision)).all())
+        row = self._inserted(self.statements.create(decision))
         if row is None:
             raise ConflictError("the key was taken meanwhile")
         ticket = self.statements.ticket(row)
@@ -274,7 +274,7 @@ class _Work:
             raise
 
     def _record(self, ref: MessageRef, ticket: Ticket, at: datetime) -> bool:
-        if self.statements.inserted(self._execute(self.statements.record(ref, ticket, at)).all()) is not None:
+        if self._inserted(self.statements.record(ref, ticket, at)) is not None:
             return True
         # Either somebody was faster, or the host has deleted the ticket that the id led to.
         self._execute(self.statements.forget_vain(ref))
@@ -328,6 +328,16 @@ class _Work:
 
     def _is_here(self, company_id: Id) -> bool:
         return self._only_company is None or self._only_company == company_id
+
+    def _inserted(self, sent: Sent) -> Sequence[Any] | None:
+        """Return the row that an `INSERT` has made; None where a unique rule stood against it."""
+        row = self._execute(sent).one_or_none()
+        if row is None:
+            return None
+        token, mark = sent[1].get("b_token"), row[-1]
+        if token is not None and mark is None:
+            mark = self.connection.execute(ASK_VARIABLE).scalar_one()
+        return None if token is not None and int(mark) == token else row[:-1]
 
     def _execute(self, sent: Sent) -> CursorResult[Any]:
         statement, values = sent

@@ -54,6 +54,8 @@ Sent: TypeAlias = tuple[Executable, dict[str, Any]]
 """A statement and the values that it is sent with."""
 
 _TOKEN = bindparam("b_token", type_=BigInteger)
+ASK_VARIABLE = select(text("@ticketrouter := COALESCE(@ticketrouter, 0)"))
+"""A statement that begins before the variable exists reads NULL to its end: it is asked for again, and made."""
 _NOT_TAKEN: ColumnElement[Any] = literal_column("0").label("taken")
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
 
@@ -274,11 +276,6 @@ class Statements:
         """Return what no other statement of this connection has set the variable to."""
         return {} if self.returns_updates else {"b_token": randbits(62) + 1}
 
-    @staticmethod
-    def inserted(rows: Iterable[Sequence[Any]]) -> Sequence[Any] | None:
-        """Return the row that an `INSERT` has made; None where the key was taken."""
-        return next((row[:-1] for row in rows if not row[-1]), None)
-
     def _company(self, company_id: Id) -> Any:
         codec = self._codecs.get("company_id")
         return company_id if codec is None else codec.encode(company_id)
@@ -454,9 +451,9 @@ class Statements:
     ) -> Any:
         """Return the `INSERT` that changes nothing where a unique rule stands against it, and says so.
 
-        PostgreSQL and SQLite then give no row. MariaDB gives the row in the way, locked: whether it is that one
-        is told by a variable that only the branch for duplicates sets. `IGNORE` would also cut values short,
-        and catching the error would leave a shared lock, at which two losers deadlock.
+        PostgreSQL and SQLite then give no row. MariaDB gives the row in the way, locked, and with each row a
+        variable which only the branch for duplicates sets to the token (see `ASK_VARIABLE`). `IGNORE` would also
+        cut values short, and catching the error would leave a shared lock, at which two losers deadlock.
         """
         match self._dialect_name:
             case "postgresql":
@@ -469,8 +466,7 @@ class Statements:
                 name = "`" + column.name.replace("`", "``").replace(":", r"\:") + "`"
                 same = text(f"IF((@ticketrouter := :b_token) > 0, {name}, {name})").bindparams(_TOKEN)
                 on_mariadb = mysql.insert(table).on_duplicate_key_update({column.name: same})
-                taken = (literal_column("(SELECT @ticketrouter)") == _TOKEN).label("taken")
-                return on_mariadb.returning(*returned, taken)
+                return on_mariadb.returning(*returned, literal_column("@ticketrouter").label("taken"))
 
     def _conflict(self) -> dict[str, Any]:
         """Name the index: a conflict with any other one is an error, not a ticket of somebody else."""
