@@ -1,0 +1,65 @@
+"""The command `ticketrouter` and its subcommands.
+
+Law of this file: every way out ends here, in an exit status and without a traceback.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any
+
+import click
+
+from ticketrouter.cli.demo import demo
+from ticketrouter.cli.fatal import BROKEN_PIPE, INTERRUPTED
+from ticketrouter.cli.presets import presets
+from ticketrouter.cli.route import route
+
+
+class _Group(click.Group):
+    """A group of commands that ends quietly when nobody reads its output any more."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered must not complain once more when Python ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.dup2(nowhere, sys.stderr.fileno())
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+        return result
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ticketrouter", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Which ticket does this inbound message belong to?"""
+
+
+cli.add_command(route)
+cli.add_command(demo)
+cli.add_command(presets)
+
+
+def run() -> int:
+    """Run the command line.
+
+    Returns:
+        The exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # An id that the terminal's encoding lacks is no reason to stop.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = cli.main(prog_name="ticketrouter", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0

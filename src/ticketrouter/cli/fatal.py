@@ -1,0 +1,29 @@
+"""What ends a run at once: one clear line on standard error, and exit status 2.
+
+Law of this file: no traceback reaches whoever only mistyped a name.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, Any
+
+from click import ClickException
+
+INTERRUPTED = 130
+"""The exit status after an interrupt from the keyboard: 128 and the number of the signal, as shells have it."""
+BROKEN_PIPE = 141
+"""The exit status where nobody reads the output any more, in the same way."""
+
+
+class FatalError(ClickException):
+    """The run cannot begin, or cannot go on; the text is one line that says why."""
+
+    exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        print(f"ticketrouter: {self.message}", file=sys.stderr if file is None else file)

@@ -1,0 +1,64 @@
+"""`ticketrouter presets`: the known desks, and how each decides.
+
+Law of this file: the table is drawn from `ticketrouter.presets.ALL`; nothing is known here of any desk.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from ticketrouter.choices import Policy, Reopen
+from ticketrouter.cli.console import standard_output
+from ticketrouter.presets import ALL
+
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+
+
+@click.command()
+def presets() -> None:
+    """List the policies of known desks, for `ticketrouter route --policy`."""
+    standard_output().print(table())
+
+
+def table() -> Table:
+    """Return the presets as a table."""
+    drawn = Table()
+    drawn.add_column("name", no_wrap=True)
+    for heading in ("reopens", "active", "source"):
+        drawn.add_column(heading, overflow="fold")
+    for preset in ALL.values():
+        cells = (reopens(preset.policy), ", ".join(sorted(preset.statuses.active)), preset.source)
+        drawn.add_row(preset.name, *(Text(cell) for cell in cells))
+    return drawn
+
+
+def reopens(policy: Policy) -> str:
+    """Say which closed tickets a policy reopens."""
+    if policy.groups is None or policy.groups == policy:
+        return _reopens(policy.reopen)
+    return f"{_reopens(policy.reopen)}; in groups: {_reopens(policy.groups.reopen)}"
+
+
+def _reopens(reopen: Reopen) -> str:
+    if reopen.window is None:
+        return "nothing"
+    when = (
+        "at any age" if reopen.window == timedelta.max else f"up to {duration(reopen.window)} after closing"
+    )
+    kept = [word for word, keep in (("agent", reopen.keep_user), ("queue", reopen.keep_queue)) if keep]
+    return f"{when} ({' and '.join(kept)} kept)" if kept else f"{when} (nothing kept)"
+
+
+def duration(span: timedelta) -> str:
+    """Return a span of time in words, as 1 hour 30 minutes."""
+    left = int(span.total_seconds())
+    words: list[str] = []
+    for unit, seconds in _UNITS:
+        count, left = divmod(left, seconds)
+        if count:
+            words.append(f"{count} {unit}{'s' if count > 1 else ''}")
+    return " ".join(words) or "0 seconds"

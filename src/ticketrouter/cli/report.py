@@ -1,0 +1,116 @@
+"""How results are shown: a line per message, as text or as JSON, and the tables.
+
+Law of this file: values in, text or tables out; nothing is printed here. The JSON is a promise to programs
+(docs/reference/cli.md), the rest may change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TypeAlias
+from uuid import UUID
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from ticketrouter.checks import Id
+from ticketrouter.cli.items import printable
+from ticketrouter.cli.tally import Tally
+from ticketrouter.model import InboundMessage, Outcome, Resolution, Ticket
+
+Render: TypeAlias = Callable[[InboundMessage, Resolution], str]
+"""What makes the line of a message."""
+
+_COLOURS = {
+    Outcome.CREATED: "green",
+    Outcome.REUSED: "cyan",
+    Outcome.REOPENED: "yellow",
+    Outcome.DUPLICATE: "bright_black",
+    Outcome.IGNORED: "bright_black",
+}
+
+
+def json_line(message: InboundMessage, resolution: Resolution) -> str:
+    """Return the line of a message for programs."""
+    key = message.key
+    ticket = ticket_of(resolution)
+    return json.dumps(
+        {
+            "message_id": _plain(message.message_id),
+            "outcome": resolution.outcome.value,
+            "reason": resolution.reason.value,
+            "ticket_id": None if ticket is None else _plain(ticket.id),
+            "company_id": _plain(key.company_id),
+            "contact_id": _plain(key.contact_id),
+            "connection_id": _plain(key.connection_id),
+            "other_active": [_plain(each.id) for each in resolution.other_active],
+        }
+    )
+
+
+def text_line(message: InboundMessage, resolution: Resolution) -> str:
+    """Return the line of a message for people."""
+    return _text_line(message, resolution, resolution.outcome.value.ljust(9))
+
+
+def coloured_line(message: InboundMessage, resolution: Resolution) -> str:
+    """Return the line of a message for people at a terminal."""
+    word = resolution.outcome.value.ljust(9)
+    return _text_line(message, resolution, click.style(word, fg=_COLOURS[resolution.outcome]))
+
+
+def _text_line(message: InboundMessage, resolution: Resolution, outcome: str) -> str:
+    ticket = ticket_of(resolution)
+    connection_id = message.connection_id if ticket is None else ticket.connection_id
+    columns = (
+        id_text(message.message_id).ljust(20),
+        outcome,
+        resolution.reason.value.ljust(20),
+        ("-" if ticket is None else f"#{id_text(ticket.id)}").ljust(7),
+        f"on {id_text(connection_id)}".ljust(16),
+        also_open(resolution),
+    )
+    return "  ".join(columns).rstrip()
+
+
+def ticket_of(resolution: Resolution) -> Ticket | None:
+    """Return the ticket of a message; None: it was ignored."""
+    return None if resolution.outcome is Outcome.IGNORED else resolution.ticket
+
+
+def also_open(resolution: Resolution) -> str:
+    """Return what the contact has open on other connections."""
+    others = ", ".join(f"#{id_text(t.id)} on {id_text(t.connection_id)}" for t in resolution.other_active)
+    return f"also open: {others}" if others else ""
+
+
+def id_text(value: Id | None) -> str:
+    """Return an id as people may read it, in full."""
+    return "-" if value is None else printable(str(value), longest=None)
+
+
+def summary(tally: Tally, seconds: float) -> Table:
+    """Return the table at the end of a run."""
+    table = Table(title="Summary", title_justify="left")
+    table.add_column("", no_wrap=True)
+    table.add_column("count", justify="right")
+    for outcome in Outcome:
+        table.add_row(outcome.value, f"{tally.outcomes[outcome]:,}")
+    table.add_section()
+    rate = tally.messages / seconds if seconds > 0 else 0.0
+    table.add_row("all", f"{tally.messages:,}")
+    table.add_row("a second", f"{rate:,.0f}")
+    if tally.skipped:
+        table.add_section()
+        for name, count in sorted(tally.skipped.items()):
+            table.add_row(Text(f"skipped: {name}"), f"{count:,}")
+    if tally.bad_lines:
+        table.add_section()
+        table.add_row("bad lines", f"{tally.bad_lines:,}", style="red")
+    return table
+
+
+def _plain(value: Id | None) -> int | str | None:
+    return str(value) if isinstance(value, UUID) else value

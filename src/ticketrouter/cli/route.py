@@ -1,0 +1,188 @@
+"""`ticketrouter route`: a stream of messages in, a line per message out.
+
+Law of this file: options and streams. The results go to standard output; whatever else there is to say goes to
+standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from ticketrouter import presets
+from ticketrouter.cli import jsonl, report, whatsapp_cloud
+from ticketrouter.cli.console import standard_error
+from ticketrouter.cli.fatal import INTERRUPTED, FatalError
+from ticketrouter.cli.items import printable
+from ticketrouter.cli.progress import watched
+from ticketrouter.cli.report import Render, summary
+from ticketrouter.cli.run import BadLineError, Run
+from ticketrouter.cli.source import Located, lines_of, located, whole_or_lines
+from ticketrouter.cli.store import Store
+
+_DEFAULT_DATABASE = "sqlite:///ticketrouter.sqlite3"
+_STANDARD_INPUT = "-"
+_BAD_LINES = 1
+
+
+@click.command()
+@click.argument("file", default=_STANDARD_INPUT, metavar="[FILE|-]")
+@click.option(
+    "--database",
+    metavar="URL",
+    default=_DEFAULT_DATABASE,
+    show_default=True,
+    help="Where the tickets are kept; the tables are made on first use.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["jsonl", "whatsapp-cloud"]),
+    default="jsonl",
+    show_default=True,
+    help="What the stream consists of.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(list(presets.ALL)),
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="Whose rules decide: see `ticketrouter presets`.",
+)
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the line of a message is written.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many messages share a transaction.",
+)
+@click.option("--company", metavar="ID", help="whatsapp-cloud: the company, instead of the account's id.")
+@click.option("--strict", is_flag=True, help="End the run at the first bad line.")
+def route(
+    file: str,
+    *,
+    database: str,
+    format_: str,
+    policy: str,
+    output: str,
+    batch: int,
+    company: str | None,
+    strict: bool,
+) -> None:
+    """Route a stream of messages to their tickets.
+
+    Each message is routed in a transaction of its own, and its line is printed once that is committed. A run
+    that was interrupted can be started again on the same file: message ids that were routed change nothing.
+
+    Exit status: 0, or 1 if a line was bad, 2 if the run could not go on, 130 if it was interrupted.
+    """
+    if company is not None and format_ != "whatsapp-cloud":
+        raise click.UsageError("--company is for --format whatsapp-cloud: a message in jsonl names its own.")
+    with _opened(file) as stream, closing(Store.open(database, presets.ALL[policy])) as store:
+        run = Run(
+            route_all=store.route,
+            render=_render(output),
+            out=_print,
+            complain=_complain,
+            batch=batch,
+            strict=strict,
+        )
+        read = partial(_items, file=_name(file), format_=format_, company_id=company)
+        status = _follow(run, stream, read)
+    raise click.exceptions.Exit(status)
+
+
+def _follow(run: Run, stream: BinaryIO, read: Callable[[Iterable[bytes]], Iterable[Located]]) -> int:
+    """Feed the stream to the run; whatever ends it, the summary is shown.
+
+    Returns:
+        The exit status.
+    """
+    console = standard_error()
+    started = time.monotonic()
+    interrupted = False
+    try:
+        with watched(stream, console) as lines:
+            run.feed(read(lines))
+    except BadLineError:
+        pass
+    except KeyboardInterrupt:
+        interrupted = True
+    except FatalError:
+        console.print(summary(run.tally, time.monotonic() - started))
+        raise
+    console.print(summary(run.tally, time.monotonic() - started))
+    if interrupted:
+        return INTERRUPTED
+    return _BAD_LINES if run.tally.bad_lines else 0
+
+
+def _items(lines: Iterable[bytes], *, file: str, format_: str, company_id: str | None) -> Iterator[Located]:
+    numbered = lines_of(_readable(lines, file))
+    match format_:
+        case "whatsapp-cloud":
+            parse = partial(whatsapp_cloud.parse, company_id=company_id)
+            return located(whole_or_lines(numbered), parse, file)
+        case _:
+            return located(numbered, jsonl.parse, file)
+
+
+def _readable(lines: Iterable[bytes], file: str) -> Iterator[bytes]:
+    try:
+        yield from lines
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _opened(file: str) -> AbstractContextManager[BinaryIO]:
+    if file == _STANDARD_INPUT:
+        # It is not ours to close.
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return Path(file).open("rb")
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: str, error: Exception) -> FatalError:
+    return FatalError(f"{printable(file, longest=None)}: {getattr(error, 'strerror', None) or error}")
+
+
+def _name(file: str) -> str:
+    return "<stdin>" if file == _STANDARD_INPUT else file
+
+
+def _render(output: str) -> Render:
+    match output:
+        case "json":
+            return report.json_line
+        case _:
+            plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+            return report.text_line if plain else report.coloured_line
+
+
+def _print(lines: str) -> None:
+    sys.stdout.write(f"{lines}\n")
+    # Whoever follows the stream sees a message as soon as it is committed.
+    sys.stdout.flush()
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
