@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # As many test workers as there are cores; 0 for none.
 WORKERS ?= auto
 
-.PHONY: demo test check docs bench mutants clean
+.PHONY: demo test check compat docs bench mutants clean
 
 # The environment is made anew whenever what it is made from has changed.
 $(VENV)/.installed: pyproject.toml
@@ -33,6 +33,16 @@ check: $(VENV)/.installed ## Style, types, the import law, and what the tests co
 
 CORE := */checks.py,*/errors.py,*/model.py,*/choices.py,*/policy.py,*/lifecycle.py,*/repository.py,*/router.py,*/memory.py,*/presets.py
 
+# A second environment, with the older line of SQLAlchemy that we promise to work with.
+OLDER := .venv-sqlalchemy20
+$(OLDER)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(OLDER)
+	$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" "sqlalchemy[asyncio]<2.1"
+	touch $@
+
+compat: $(OLDER)/.installed ## The adapter's tests on SQLAlchemy 2.0.
+	$(OLDER)/bin/python -m pytest -n $(WORKERS) tests/test_contract.py tests/test_races.py tests/sqlalchemy
+
 docs: $(VENV)/.installed ## The site, in docs/_build/html.
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 
@@ -44,4 +54,4 @@ mutants: $(VENV)/.installed ## Mutation-test the rules.
 	$(BIN)/mutmut results
 
 clean:
-	rm -rf $(VENV) mutants demo.sqlite3* docs/_build
+	rm -rf $(VENV) $(OLDER) mutants demo.sqlite3* docs/_build

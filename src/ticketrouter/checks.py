@@ -28,7 +28,7 @@ MAX_STATUS_LENGTH = 255
 MAX_UNREAD = 1_000_000_000
 """The highest count of unread messages that a message may set: room is left to count on in 32 bits."""
 
-_INT_IDS = range(-(2**63), 2**63)
+_LOWEST_ID, _HIGHEST_ID = -(2**63), 2**63 - 1
 _ID = "an int of at most 64 bits, a str or a UUID"
 
 _Enum = TypeVar("_Enum", bound=StrEnum)
@@ -50,7 +50,7 @@ def check_id(name: str, value: object, longest: int = MAX_ID_LENGTH) -> None:
         case bool():
             raise InvalidMessageError(name, value, f"{_ID}, never a bool")
         case int():
-            if value not in _INT_IDS:
+            if not _LOWEST_ID <= value <= _HIGHEST_ID:
                 raise InvalidMessageError(name, value, _ID)
         case str():
             check_text(name, value, longest)

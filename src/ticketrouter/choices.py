@@ -137,3 +137,7 @@ class Policy:
     def effect(self, message: InboundMessage) -> Effect:
         """Return what this message may do."""
         return self.effects[message.kind]
+
+    def __reduce__(self) -> tuple[type[Policy], tuple[object, ...]]:
+        # A mapping proxy can be neither pickled nor copied; what it shows can.
+        return type(self), (self.scope, self.reopen, self.groups, dict(self.effects))

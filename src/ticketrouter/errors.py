@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from ticketrouter.model import Ticket, UniqueRule
 
-_short = Repr()
+
+class _Short(Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to print an int of more than 4300 digits.
+        return super().repr_int(x, level) if x.bit_length() <= 1000 else f"an int of {x.bit_length()} bits"  # noqa: PLR2004
+
+
+_short = _Short()
 _short.maxstring = _short.maxother = _short.maxlong = 60
 
 

@@ -13,6 +13,7 @@ from typing import TypeAlias, assert_never
 
 from attrs import evolve
 
+from ticketrouter import checks
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.errors import ConflictError, InvalidMessageError
@@ -45,7 +46,7 @@ class InMemoryTicketRepository:
         next_id: int = 1,
     ) -> None:
         self._statuses = statuses
-        self._unique_rule = UniqueRule(unique_rule)
+        self._unique_rule = checks.as_member("unique_rule", UniqueRule, unique_rule)
         self._next_id = next_id
         self._lock = threading.RLock()
         self._tickets: dict[Id, Ticket] = {}

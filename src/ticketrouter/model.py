@@ -6,9 +6,9 @@ ask again whether an id is empty or a time is naive.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 from attrs.validators import optional
@@ -16,9 +16,6 @@ from attrs.validators import optional
 from ticketrouter import checks
 from ticketrouter.checks import Id
 from ticketrouter.errors import InvalidMessageError, NoTicketError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class MessageKind(StrEnum):
@@ -229,14 +226,14 @@ def id_order(value: Id) -> tuple[int, Id]:
 
 
 def _words(value: Iterable[str]) -> frozenset[str]:
-    if isinstance(value, str):
+    if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidMessageError("active", value, "a set of words, not one word")
-    words = frozenset(value)
+    words = list(value)
     if not words:
         raise InvalidMessageError("active", value, "at least one word")
     for word in words:
         checks.check_status("active", word)
-    return words
+    return frozenset(words)
 
 
 @frozen

@@ -1,0 +1,243 @@
+"""What the desk does, as pure functions: whole answers, for each thing that can have been seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_ticket
+from ticketrouter import (
+    ActiveTicketExistsError,
+    BlockedBySchemaError,
+    ConflictError,
+    Reason,
+    Snapshot,
+    StatusScheme,
+    UniqueRule,
+)
+from ticketrouter.lifecycle import (
+    Accept,
+    Close,
+    Keep,
+    Transfer,
+    View,
+    accept_ticket,
+    close_ticket,
+    open_ticket,
+    reopen_ticket,
+    transfer_ticket,
+)
+from ticketrouter.policy import Create, Reopen, Unread
+
+STATUSES = StatusScheme()
+OLDER = a_ticket(8, connection_id=200)
+NEWER = a_ticket(9, connection_id=300, updated_at=NOW)
+CLOSED = a_closed_ticket()
+PER_CONNECTION, PER_CONTACT = UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT
+
+
+def _open(snapshot: Snapshot, **wishes: Any) -> Create | Reopen:
+    fields: dict[str, Any] = {"key": KEY, "is_group": False, "user_id": None, "queue_id": None}
+    return open_ticket(snapshot, NOW, **(fields | wishes))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "accepted"),
+    [
+        ({"is_group": False, "user_id": None, "queue_id": None}, False),
+        ({"is_group": True, "user_id": None, "queue_id": 6}, False),
+        ({"is_group": False, "user_id": 5, "queue_id": None}, True),
+        ({"is_group": True, "user_id": 0, "queue_id": 0}, True),
+    ],
+    ids=["plain", "group", "agent", "agent zero"],
+)
+def test_opening_a_free_key_creates(wishes, accepted):
+    """Nothing is unread, there is no message, and what is open elsewhere is reported, newest first."""
+    expected = Create(
+        key=KEY,
+        at=NOW,
+        reason=Reason.REQUESTED,
+        unread_messages=0,
+        accepted=accepted,
+        message_ref=None,
+        other_active=(NEWER, OLDER),
+        **wishes,
+    )
+
+    assert expected == _open(Snapshot((OLDER, NEWER), latest_closed=CLOSED), **wishes)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "accepted"),
+    [({"user_id": None, "queue_id": 6}, False), ({"user_id": 8, "queue_id": None}, True)],
+    ids=["plain", "agent"],
+)
+def test_opening_the_only_row_reopens_it(wishes, accepted):
+    """As if it were new, but for its count; what is open elsewhere is reported."""
+    expected = Reopen(
+        ticket=CLOSED,
+        at=NOW,
+        reason=Reason.ONLY_TICKET_ALLOWED,
+        accepted=accepted,
+        unread=Unread(None, 0),
+        message_ref=None,
+        other_active=(NEWER, OLDER),
+        **wishes,
+    )
+    snapshot = Snapshot((OLDER, NEWER), occupant=CLOSED, unique_rule=PER_CONNECTION)
+
+    assert expected == _open(snapshot, **wishes)
+
+
+def test_opening_beside_the_row_of_another_connection_is_blocked():
+    """The row and the rule are named."""
+    with pytest.raises(BlockedBySchemaError) as caught:
+        _open(Snapshot(occupant=OLDER, unique_rule=PER_CONTACT))
+
+    assert (caught.value.ticket, caught.value.unique_rule) == (OLDER, PER_CONTACT)
+
+
+@pytest.mark.parametrize("rule", UniqueRule)
+def test_opening_beside_an_active_ticket_is_refused_whatever_the_rule(rule):
+    """The newest of them is named, should there be several."""
+    newest = a_ticket(6, updated_at=NOW)
+    snapshot = Snapshot((OLDER, a_ticket(), newest), occupant=a_ticket(), unique_rule=rule)
+
+    with pytest.raises(ActiveTicketExistsError) as caught:
+        _open(snapshot)
+
+    assert newest == caught.value.ticket
+
+
+WAITING = a_ticket(status="pending", user_id=None)
+
+
+@pytest.mark.parametrize(
+    ("ticket", "expected"),
+    [
+        (WAITING, Accept(WAITING, 5, NOW)),
+        (a_ticket(status="pending"), Accept(a_ticket(status="pending"), 5, NOW)),
+        (a_ticket(user_id=None), Accept(a_ticket(user_id=None), 5, NOW)),
+        (a_ticket(), Keep(a_ticket())),
+    ],
+    ids=["waiting", "waiting for this agent", "open, nobody's", "this agent's"],
+)
+def test_accepting(ticket, expected):
+    """What waits is accepted; what the agent has stays as it is."""
+    assert expected == accept_ticket(ticket, NOW, user_id=5, statuses=STATUSES)
+
+
+@pytest.mark.parametrize("ticket", [a_ticket(user_id=6), a_ticket(user_id="5"), CLOSED])
+def test_accepting_what_another_has_or_what_is_closed(ticket):
+    """The error has the ticket as it was seen."""
+    with pytest.raises(ConflictError) as caught:
+        accept_ticket(ticket, NOW, user_id=5, statuses=STATUSES)
+
+    assert ticket == caught.value.ticket
+
+
+@pytest.mark.parametrize(
+    ("ticket", "expected"),
+    [(a_ticket(), Close(a_ticket(), NOW)), (CLOSED, Keep(CLOSED))],
+    ids=["active", "closed"],
+)
+def test_closing(ticket, expected):
+    """What is active is closed; what is closed stays as it is."""
+    assert expected == close_ticket(ticket, NOW, statuses=STATUSES)
+
+
+def test_reopening_a_closed_ticket():
+    """Into its queue, without an agent or a message; what is open elsewhere is reported."""
+    expected = Reopen(
+        ticket=CLOSED,
+        at=NOW,
+        reason=Reason.REQUESTED,
+        user_id=None,
+        queue_id=6,
+        accepted=False,
+        unread=Unread(None, 0),
+        message_ref=None,
+        other_active=(NEWER, OLDER),
+    )
+
+    assert expected == reopen_ticket(View(CLOSED, Snapshot((OLDER, NEWER))), NOW, statuses=STATUSES)
+
+
+def test_reopening_an_active_ticket():
+    """It stays as it is, though it is the one that holds the key."""
+    view = View(a_ticket(), Snapshot((a_ticket(),)))
+
+    assert Keep(a_ticket()) == reopen_ticket(view, NOW, statuses=STATUSES)
+
+
+def test_reopening_beside_an_active_ticket():
+    """The one that holds the key is named."""
+    active = a_ticket(8, updated_at=NOW - 2 * HOUR)
+
+    with pytest.raises(ActiveTicketExistsError) as caught:
+        reopen_ticket(View(CLOSED, Snapshot((OLDER, active))), NOW, statuses=STATUSES)
+
+    assert active == caught.value.ticket
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "connection_id", "expected"),
+    [
+        pytest.param(Snapshot((a_ticket(),)), 200, Transfer(a_ticket(), 200, NOW), id="free"),
+        pytest.param(
+            Snapshot((a_ticket(), NEWER)), 200, Transfer(a_ticket(), 200, NOW), id="taken elsewhere"
+        ),
+        pytest.param(Snapshot((a_ticket(),)), 100, Keep(a_ticket()), id="there already"),
+        pytest.param(
+            Snapshot((a_ticket(),), occupant=a_ticket(), unique_rule=PER_CONTACT),
+            200,
+            Transfer(a_ticket(), 200, NOW),
+            id="its own row is no hindrance",
+        ),
+        pytest.param(
+            Snapshot((a_ticket(),), occupant=CLOSED, unique_rule=UniqueRule.NONE),
+            200,
+            Transfer(a_ticket(), 200, NOW),
+            id="no row is ever in the way",
+        ),
+    ],
+)
+def test_transferring(snapshot, connection_id, expected):
+    """To a free key, or not at all where it is there already."""
+    view = View(a_ticket(), snapshot)
+
+    assert expected == transfer_ticket(view, NOW, connection_id=connection_id, statuses=STATUSES)
+
+
+@pytest.mark.parametrize(
+    ("ticket", "snapshot", "error", "in_the_way"),
+    [
+        pytest.param(CLOSED, Snapshot(), ConflictError, CLOSED, id="closed"),
+        pytest.param(a_ticket(), Snapshot((a_ticket(), OLDER)), ActiveTicketExistsError, OLDER, id="taken"),
+        pytest.param(
+            a_ticket(),
+            Snapshot((a_ticket(),), occupant=a_closed_ticket(8), unique_rule=PER_CONNECTION),
+            BlockedBySchemaError,
+            a_closed_ticket(8),
+            id="blocked",
+        ),
+    ],
+)
+def test_transferring_what_cannot_be(ticket, snapshot, error, in_the_way):
+    """The error has the ticket that says why."""
+    with pytest.raises(error) as caught:
+        transfer_ticket(View(ticket, snapshot), NOW, connection_id=200, statuses=STATUSES)
+
+    assert in_the_way == caught.value.ticket
+
+
+def test_the_words_decide_what_is_active():
+    """A status that the host counts as active is active, and `open` is closed where it is not."""
+    statuses = StatusScheme({"new", "mine"}, initial="new", reopened="new", accepted="mine")
+
+    assert Keep(a_ticket()) == close_ticket(a_ticket(), NOW, statuses=statuses)
+    assert Close(a_ticket(status="new"), NOW) == close_ticket(a_ticket(status="new"), NOW, statuses=statuses)
+    assert Keep(a_ticket(status="mine")) == accept_ticket(
+        a_ticket(status="mine"), NOW, user_id=5, statuses=statuses
+    )
