@@ -66,7 +66,8 @@ any_instants = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezone
 """Instants in any time zone."""
 
 spans = st.one_of(
-    st.sampled_from([timedelta(0), timedelta(microseconds=1), HOUR, 2 * HOUR]),
+    st.sampled_from([timedelta(0), HOUR, HOUR + timedelta(microseconds=1), 2 * HOUR]),
+    st.sampled_from([HOUR, 2 * HOUR]),
     st.timedeltas(timedelta(0), timedelta(days=3)),
 )
 """How long something took, or may take."""
@@ -79,8 +80,9 @@ times_of_sending = st.one_of(st.none(), moments, spans.map(lambda span: NOW + sp
 
 # --- messages -------------------------------------------------------------------------------------------------
 
-kinds = st.sampled_from(MessageKind)
+kinds = st.just(MessageKind.MESSAGE) | st.sampled_from(MessageKind)
 booleans = st.booleans()
+sometimes = st.sampled_from([False, False, True])
 unique_rules = st.sampled_from(UniqueRule)
 all_scopes = st.sampled_from(Scope)
 
@@ -147,10 +149,14 @@ def tickets(
 
 
 def lists_of_tickets(
-    unique_rule: UniqueRule, keys: st.SearchStrategy[TicketKey] = keys
+    unique_rule: UniqueRule,
+    keys: st.SearchStrategy[TicketKey] = keys,
+    active: st.SearchStrategy[bool] = booleans,
+    at_least: int = 0,
 ) -> st.SearchStrategy[list[Ticket]]:
     """Tickets that may stand together in a table with that unique rule."""
-    several = st.lists(tickets(ids=st.integers(1, 99), keys=keys), max_size=6, unique_by=lambda t: t.id)
+    each = tickets(ids=st.integers(1, 99), keys=keys, active=active)
+    several = st.lists(each, min_size=at_least, max_size=6, unique_by=lambda t: t.id)
     return several.map(lambda found: _lawful(found, unique_rule))
 
 
@@ -182,7 +188,9 @@ reopens = st.builds(
     keep_user=st.booleans(),
     keep_queue=st.booleans(),
 )
-effects = st.dictionaries(st.sampled_from(MessageKind), st.sampled_from(Effect))
+effects: st.SearchStrategy[dict[MessageKind, Effect]] = st.just({}) | st.dictionaries(
+    st.sampled_from(MessageKind), st.sampled_from(Effect)
+)
 
 
 def policies(scopes: st.SearchStrategy[Scope] = all_scopes) -> st.SearchStrategy[Policy]:
@@ -243,13 +251,16 @@ def situations(
     *,
     policies: st.SearchStrategy[Policy] = any_policies,
     unique_rules: st.SearchStrategy[UniqueRule] = unique_rules,
-    routed: st.SearchStrategy[bool] = booleans,
+    routed: st.SearchStrategy[bool] = sometimes,
 ) -> Situation:
     """Situations whose snapshot is as a lawful repository would give it."""
     message, policy, unique_rule = draw(messages()), draw(policies), draw(unique_rules)
     key = message.key
-    same_contact = st.builds(TicketKey, st.just(key.company_id), st.just(key.contact_id), connections)
-    found = draw(lists_of_tickets(unique_rule, same_contact))
+    near = st.just(key.connection_id) | connections
+    same_contact = st.builds(TicketKey, st.just(key.company_id), st.just(key.contact_id), near)
+    active = draw(st.sampled_from([booleans, st.just(False)]))
+    at_least = draw(st.sampled_from([0, 1, 3]))
+    found = draw(lists_of_tickets(unique_rule, same_contact, active, at_least))
     before = draw(st.sampled_from(found)) if found and message.message_id and draw(routed) else None
     return Situation(message, snapshot_of(found, message, policy, unique_rule, before), policy, NOW)
 

@@ -2,6 +2,7 @@
 
 Law of this file: no code but the table. Each preset says what its rule was read from; where a desk leaves a
 window to a setting, the preset has the desk's default or, where there is none, a round figure, and says so.
+What each decides is told case by case in `tests/cases`, one file per preset.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ _PRESETS = (
         statuses=StatusScheme(),
         source=(
             "Whaticket community, FindOrCreateTicketService: a group's last ticket at any age, a person's for "
-            "two hours after its last update; the agent is cleared, the queue stays."
+            "two hours after its last update (here after its closing, where the host keeps that time); the agent "
+            "is cleared, the queue stays."
         ),
     ),
     Preset(
@@ -64,7 +66,8 @@ _PRESETS = (
         statuses=StatusScheme(),
         source=(
             "ticketz, FindOrCreateTicketService: a group's last ticket at any age; a person's only where the "
-            "company has set minutes for it, which is off by default, as here."
+            "company has set minutes for it, which is off by default, as here; the agent is cleared, the queue "
+            "stays."
         ),
     ),
     Preset(
@@ -75,7 +78,8 @@ _PRESETS = (
         ),
         source=(
             "The Multi100 line, FindOrCreateTicketService: within the minutes that each connection sets (30 "
-            "here, a round figure), agent and queue kept."
+            "here, a round figure), agent and queue kept, as pending, groups too; a group's new ticket has the "
+            "word group, as where the connection does not treat groups as tickets, which is its default."
         ),
     ),
     Preset(
@@ -84,7 +88,7 @@ _PRESETS = (
         statuses=StatusScheme(),
         source=(
             "Press-Ticket, FindOrCreateTicketService: a group's last ticket at any age, a person's within the "
-            "seconds of one setting (10 here, a round figure)."
+            "seconds of one setting (10 here, as a new installation has); the agent is cleared, the queue stays."
         ),
     ),
     Preset(
@@ -97,7 +101,10 @@ _PRESETS = (
             accepted="open",
             closed="resolved",
         ),
-        source="Chatwoot, an inbox locked to a single conversation: the last one is always reopened.",
+        source=(
+            "Chatwoot, an inbox locked to a single conversation: the last one is always reopened, with its agent, "
+            "as open (as pending where the inbox has a bot, which is not told here)."
+        ),
     ),
     Preset(
         name="chatwoot-multi",
@@ -121,7 +128,10 @@ _PRESETS = (
             accepted="open",
             closed="closed",
         ),
-        source="Zammad, a group whose follow-ups are possible: all but closed, merged and removed is active.",
+        source=(
+            "Zammad, a group whose follow-ups are possible: all but closed, merged and removed is active; the owner "
+            "stays, as by default; where follow-ups end n days after closing, take Reopen.within(timedelta(days=n))."
+        ),
     ),
     Preset(
         name="zammad-new",
@@ -141,7 +151,7 @@ _PRESETS = (
         statuses=StatusScheme(
             active=frozenset({"open"}), initial="open", reopened="open", accepted="open", closed="closed"
         ),
-        source="Papercups: a customer has one conversation per inbox, always the same.",
+        source="Papercups: a customer has one conversation per inbox, always the same, with its agent.",
     ),
     Preset(
         name="rocketchat",
@@ -149,7 +159,10 @@ _PRESETS = (
         statuses=StatusScheme(
             active=frozenset({"open"}), initial="open", reopened="open", accepted="open", closed="closed"
         ),
-        source="Rocket.Chat Omnichannel: a visitor's closed room stays closed, the next message opens another.",
+        source=(
+            "Rocket.Chat Omnichannel: a visitor's closed room stays closed, the next message opens another; its "
+            "department is our connection."
+        ),
     ),
 )
 

@@ -75,10 +75,11 @@ plans = st.builds(
 class Model:
     """Rows in a list, and the rules in plain code."""
 
-    def __init__(self, direct: Plan, groups: Plan, unique_rule: str) -> None:
+    def __init__(self, direct: Plan, groups: Plan, unique_rule: str, rows: list[Row]) -> None:
         self.direct, self.groups, self.unique_rule = direct, groups, unique_rule
         self.now = these.NOW
-        self.rows: list[Row] = []
+        self.rows = rows
+        self.last_id = 0
         self.routed: dict[object, Row] = {}
 
     # What is there.
@@ -159,8 +160,10 @@ class Model:
             row["unread_messages"] += 1
 
     def create(self, key: TicketKey, *, is_group: bool = False, user_id: int | None = None) -> Row:
+        taken = {row["id"] for row in self.rows}
+        self.last_id = next(n for n in range(self.last_id + 1, 1000) if n not in taken)
         row = {
-            "id": len(self.rows) + 1,
+            "id": self.last_id,
             **attrs.asdict(key),
             "status": "pending" if user_id is None else "open",
             "is_group": is_group,
@@ -240,6 +243,16 @@ def _plain(value: Any) -> Any:
     return attrs.asdict(value) if attrs.has(type(value)) else value
 
 
+def _about(row: Row, message: InboundMessage) -> InboundMessage:
+    return attrs.evolve(
+        message,
+        company_id=row["company_id"],
+        contact_id=row["contact_id"],
+        connection_id=row["connection_id"],
+        group_id=row["contact_id"] if row["is_group"] else None,
+    )
+
+
 class Desk(RuleBasedStateMachine):
     """The router on its memory, and the model, told the same things."""
 
@@ -248,10 +261,13 @@ class Desk(RuleBasedStateMachine):
     router: TicketRouter
     now: datetime
 
-    @initialize(unique_rule=these.unique_rules, direct=plans, groups=plans)
-    def begin(self, unique_rule: UniqueRule, direct: Plan, groups: Plan) -> None:
-        self.model = Model(direct, groups, unique_rule.value)
-        self.repository = InMemoryTicketRepository(unique_rule=unique_rule)
+    @initialize(unique_rule=these.unique_rules, direct=plans, groups=plans, data=st.data())
+    def begin(self, unique_rule: UniqueRule, direct: Plan, groups: Plan, data: st.DataObject) -> None:
+        # Without a rule, too, it begins as the law of one active ticket would have it.
+        lawful = UniqueRule.ACTIVE_PER_CONNECTION if unique_rule is UniqueRule.NONE else unique_rule
+        tickets = data.draw(these.lists_of_tickets(lawful))
+        self.model = Model(direct, groups, unique_rule.value, [_plain(ticket) for ticket in tickets])
+        self.repository = InMemoryTicketRepository(tickets, unique_rule=unique_rule)
         policy = direct.policy(groups.policy())
         self.router = TicketRouter(self.repository, policy, clock=lambda: self.model.now)
 
@@ -265,6 +281,24 @@ class Desk(RuleBasedStateMachine):
         actual = self.outcome(lambda: self.routed(self.router.resolve(message)))
 
         assert expected == actual
+
+    @precondition(lambda self: self.model.rows)
+    @rule(nth=these.nth, message=these.messages())
+    def receive_on_the_key_of_a_ticket(self, nth: int, message: InboundMessage) -> None:
+        self.receive(_about(self.row(nth), message))
+
+    @precondition(lambda self: self.model.rows)
+    @rule(nth=these.nth, span=these.spans, message=these.messages(with_ids=st.none()))
+    def receive_some_time_after_closing(self, nth: int, span: timedelta, message: InboundMessage) -> None:
+        self.close(nth)
+        self.wait(span)
+        self.receive(_about(self.row(nth), message))
+
+    @rule(message=these.messages(with_ids=these.message_ids), span=these.spans)
+    def receive_twice(self, message: InboundMessage, span: timedelta) -> None:
+        self.receive(message)
+        self.wait(span)
+        self.receive(message)
 
     @rule(messages=st.lists(these.messages(), max_size=4))
     def receive_many(self, messages: list[InboundMessage]) -> None:
@@ -334,7 +368,9 @@ class Desk(RuleBasedStateMachine):
 
     @invariant()
     def every_row_is_as_foreseen(self) -> None:
-        assert self.model.rows == [_plain(ticket) for ticket in self.repository.tickets]
+        rows = sorted(self.model.rows, key=lambda row: row["id"])
+
+        assert rows == [_plain(ticket) for ticket in self.repository.tickets]
 
     @invariant()
     def no_key_has_two_active_tickets(self) -> None:

@@ -15,9 +15,12 @@ from attrs import frozen
 from sqlalchemy import BigInteger, Boolean, DateTime, Integer, SmallInteger, String, Uuid
 from sqlalchemy.types import TypeEngine
 
+from ticketrouter.checks import check_status
 from ticketrouter.errors import InvalidMessageError
 from ticketrouter.sqlalchemy.types import IdText, UtcDateTime
 
+NO_WORD = "(none)"
+"""What stands for the status of a row that has none."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Encode: TypeAlias = Callable[[Any], Any]
@@ -100,7 +103,8 @@ def _uuid_codec(field: str) -> Codec:
             raise InvalidMessageError(field, value, "a UUID, as its column holds")
         return value
 
-    return Codec(encode, lambda value: value if isinstance(value, UUID) else UUID(str(value)))
+    # asyncpg has a UUID of its own, which is equal but does not leave the process as one of Python's.
+    return Codec(encode, lambda value: value if type(value) is UUID else UUID(str(value)))
 
 
 def time_codec(type_: TypeEngine[Any], *, zoned: bool, epoch: timedelta) -> Codec | None:
@@ -135,6 +139,19 @@ def _naive_utc(value: datetime) -> datetime:
 
 def _aware_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+def status_codec(type_: TypeEngine[Any]) -> Codec | None:
+    """Return the codec of a status; what is no word, as a NULL is not, is read as a closed one."""
+    return Codec(_same, _word) if isinstance(type_, String) else None
+
+
+def _word(value: Any) -> str:
+    try:
+        check_status("status", value)
+    except InvalidMessageError:
+        return NO_WORD
+    return str(value)
 
 
 def flag_codec(type_: TypeEngine[Any]) -> Codec | None:

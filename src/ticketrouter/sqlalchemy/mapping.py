@@ -15,13 +15,13 @@ from attrs import frozen
 from sqlalchemy import BigInteger, Column, Enum, MetaData, String, Table, Uuid
 from sqlalchemy.types import TypeEngine
 
-from ticketrouter.checks import Id, check_id
+from ticketrouter.checks import MAX_STATUS_LENGTH, Id, check_id
 from ticketrouter.errors import TicketRouterError
 from ticketrouter.model import StatusScheme
 from ticketrouter.policy import Create
 from ticketrouter.sqlalchemy import codecs
 from ticketrouter.sqlalchemy import schema as tables
-from ticketrouter.sqlalchemy.codecs import SAME, Codec
+from ticketrouter.sqlalchemy.codecs import Codec
 
 OnCreate: TypeAlias = Mapping[str, Any] | Callable[[Create], Mapping[str, Any]]
 """Values, by column name, for the columns of a host that no field of a ticket fills."""
@@ -278,6 +278,13 @@ class TicketMapping:
         unwritable = {word for word in used if "\\" in word}
         if unwritable:
             raise MappingError(f"a status word cannot have a backslash: {sorted(unwritable)}")
+        longest = getattr(status.type, "length", None) or MAX_STATUS_LENGTH
+        too_long = sorted(word for word in used if len(word) > longest)
+        if too_long and not isinstance(status.type, Enum):
+            raise MappingError(
+                f"{_name(status)} takes words of at most {longest} characters, and the StatusScheme has {too_long}: "
+                "widen the column, or pass statuses=StatusScheme(...) with the host's own words"
+            )
         known = set(status.type.enums) if isinstance(status.type, Enum) else None
         if known is not None and not used <= known:
             raise MappingError(
@@ -303,7 +310,7 @@ class TicketMapping:
         codec: Codec | None
         match field:
             case "status":
-                codec = SAME if isinstance(column.type, String) else None
+                codec = codecs.status_codec(column.type)
             case "is_group":
                 codec = codecs.flag_codec(column.type)
             case "unread_messages":

@@ -21,11 +21,12 @@ from sqlalchemy.orm import Session, scoped_session
 from ticketrouter.checks import Id
 from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
-from ticketrouter.model import StatusScheme, Ticket, UniqueRule
+from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
 from ticketrouter.sqlalchemy.rules import Detected, detect, schema_of
+from ticketrouter.sqlalchemy.sqlite import is_autocommit, warn_of_unsafe_mode
 from ticketrouter.sqlalchemy.statements import ASK_VARIABLE, Sent, Statements
 
 _T = TypeVar("_T")
@@ -82,7 +83,6 @@ class SQLAlchemyTicketRepository:
         return self._in_host(lambda work: work.commit(decision))
 
     def _in_host(self, work: Callable[[_Work], _T]) -> _T:
-        # Flushed out here, so that what the host's own objects break is the host's own error.
         connection = _connection(self._host, self._mapping)
         with translated():
             return work(_Work(connection, _plan(connection, self._mapping, self._unique_rule)))
@@ -155,6 +155,8 @@ def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRul
     known = _known.setdefault(connection.dialect, {})
     plan = known.get((mapping, schema, unique_rule))
     if plan is None:
+        if connection.dialect.name == "sqlite":
+            warn_of_unsafe_mode(connection)
         detected = detect(connection, mapping) if unique_rule is None else Detected(UniqueRule(unique_rule))
         found = inspect(connection)
         plan = known[mapping, schema, unique_rule] = _Plan(
@@ -168,15 +170,10 @@ def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRul
 def _connection(host: Session | scoped_session[Any] | Connection, mapping: TicketMapping) -> Connection:
     if isinstance(host, Connection):
         return host
+    # Flushed out of `translated`, so that what the host's own objects break is the host's own error.
     host.flush()
-    return host.connection(bind_arguments={"clause": mapping.table})
-
-
-def _is_autocommit(connection: Connection) -> bool:
-    level = connection.get_execution_options().get("isolation_level")
-    if level is None:
-        level = getattr(connection.dialect, "_on_connect_isolation_level", None)
-    return level == "AUTOCOMMIT"
+    with translated():
+        return host.connection(bind_arguments={"clause": mapping.table})
 
 
 # --- one call's work -----------------------------------------------------------------------------------------
@@ -199,7 +196,7 @@ class _Work:
         claims = lookup.claim and self.statements.rule is UniqueRule.NONE
         if claims:
             self._claim(lookup)
-        if not self.plan.keeps_message_ids:
+        if lookup.message_id is not None and not self.plan.keeps_message_ids:
             lookup = evolve(lookup, message_id=None)
         found = self.statements.snapshot(self._execute(self.statements.load(lookup)))
         if not self.statements.reads_may_be_old or not (claims or lookup.overtaken):
@@ -240,6 +237,7 @@ class _Work:
             )
         row = self._inserted(self.statements.create(decision))
         if row is None:
+            self._refuse_stranger(decision.key)
             raise ConflictError("the key was taken meanwhile")
         ticket = self.statements.ticket(row)
         ref = self._to_record(decision.message_ref)
@@ -247,6 +245,17 @@ class _Work:
             self._execute(self.statements.discard(ticket))
             raise ConflictError("the message was routed meanwhile")
         return ticket
+
+    def _refuse_stranger(self, key: TicketKey) -> None:
+        """Raise where a row holds the key by a word of the index that the scheme does not know: no race was lost."""
+        sent = self.statements.stranger(key)
+        row = None if sent is None else self._execute(sent).one_or_none()
+        if row is not None:
+            ticket = self.statements.ticket(row)
+            raise MappingError(
+                f"ticket {ticket.id} has the status {ticket.status!r}, for which the unique index holds its key and "
+                "which is closed by the StatusScheme: pass statuses=StatusScheme(active=...) with that word too"
+            )
 
     def _changed(self, seen: Ticket, sent: Sent) -> Ticket:
         result = self._execute(sent)
@@ -283,7 +292,7 @@ class _Work:
     def _to_record(self, ref: MessageRef | None) -> MessageRef | None:
         if ref is None or not self.plan.keeps_message_ids:
             return None
-        if _is_autocommit(self.connection):
+        if is_autocommit(self.connection):
             raise RepositoryError(
                 "a message id is recorded together with its ticket, which needs a transaction: use a "
                 "connection without AUTOCOMMIT, or messages without message_id"
@@ -293,7 +302,7 @@ class _Work:
     @contextmanager
     def _key_taken(self) -> Generator[None]:
         """Tell a unique rule's refusal as a conflict, after which the host's transaction goes on."""
-        needs_savepoint = self.connection.dialect.name == "postgresql" and not _is_autocommit(self.connection)
+        needs_savepoint = self.connection.dialect.name == "postgresql" and not is_autocommit(self.connection)
         try:
             with self.connection.begin_nested() if needs_savepoint else nullcontext():
                 yield
@@ -305,7 +314,7 @@ class _Work:
     def _claim(self, lookup: Lookup) -> None:
         """Keep everybody else from this contact until the host's transaction ends."""
         table = self.statements.mapping.table.fullname
-        if _is_autocommit(self.connection):
+        if is_autocommit(self.connection):
             raise MappingError(
                 f"{table} has no unique rule on active tickets, so a transaction must keep others away: use a "
                 "connection without AUTOCOMMIT, or add the unique index"

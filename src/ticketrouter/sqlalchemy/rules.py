@@ -31,12 +31,14 @@ class UniqueIndex:
         parts: what it is over: columns and expressions, as SQL.
         predicate: which rows it is about, as SQL; None: all.
         generated: the generated columns among its parts, with their expressions.
+        deferrable: whether it may look at a row only when the transaction ends.
     """
 
     name: str
     parts: tuple[str, ...]
     predicate: str | None
     generated: tuple[tuple[str, str], ...] = ()
+    deferrable: bool = False
 
     def expressions(self) -> tuple[str, ...]:
         """Return what the parts are computed from."""
@@ -69,7 +71,8 @@ def detect_unique_rule(connection: Connection, mapping: TicketMapping) -> Unique
         The strictest rule that a unique index or constraint enforces; NONE if there is none.
 
     Raises:
-        MappingError: if the table is not there, or if an index is about other statuses than the scheme's.
+        MappingError: if the table is not there, if an index is about other statuses than the scheme's, or if a
+            constraint that matters is deferrable.
 
     Statements:
         One or two look-ups in the catalogue, and one `SELECT` without a table for each unique index.
@@ -98,12 +101,15 @@ _STRICTNESS = (
 
 # --- what an index does to made-up rows ----------------------------------------------------------------------
 
+_MOVING = ("user_id", "queue_id")
+"""The fields that change while a ticket is active."""
+
 
 @frozen
 class _Probe:
-    """A made-up row: the values of the key, and a status."""
+    """A made-up row: the values of some fields, and a status."""
 
-    key: tuple[tuple[str, _Value], ...]
+    values: dict[str, _Value]
     status: str
 
 
@@ -114,28 +120,34 @@ class _Seen:
     parts: tuple[Any, ...]
     taken: bool
 
+    @property
+    def counts(self) -> bool:
+        """Whether a second such row is refused: a unique index does not compare NULLs."""
+        return self.taken and None not in self.parts
+
 
 def _judge(connection: Connection, mapping: TicketMapping, index: UniqueIndex) -> Detected | None:
     words = _known_words(mapping, index)
     fields = [field for field in KEY if field in mapping.columns]
+    base = {field: _value(mapping, field, 0) for field in fields} | _group(mapping, of=False)
     first = min(mapping.statuses.active)
-    base = {field: _value(mapping, field, 0) for field in fields}
-    by_word = [_Probe(tuple(base.items()), word) for word in words]
-    by_field = [_Probe(tuple((base | {field: _value(mapping, field, 1)}).items()), first) for field in fields]
-    seen = _ask(connection, mapping, index, by_word + by_field)
-    of_word = dict(zip(words, seen, strict=False))
-    covered = frozenset(
-        word for word, row in of_word.items() if row.taken and all(part is not None for part in row.parts)
-    )
+    changes = [
+        *({field: _value(mapping, field, 1)} for field in fields),
+        *({field: _value(mapping, field, 1)} for field in _MOVING if field in mapping.columns),
+        _group(mapping, of=True),
+    ]
+    probes = [*(_Probe(base, word) for word in words), *(_Probe(base | change, first) for change in changes)]
+    seen = _ask(connection, mapping, index, probes)
+    of_word, of_change = dict(zip(words, seen, strict=False)), seen[len(words) :]
+    usual = of_word[first]
+    covered = frozenset(word for word, row in of_word.items() if row.counts)
     if not covered or len({of_word[word].parts for word in covered}) > 1:
-        return (
-            None  # it leaves every row alone, or tells statuses apart: it says nothing about a second ticket
-        )
-    telling = {
-        field
-        for field, row in zip(fields, seen[len(words) :], strict=True)
-        if row.parts != of_word[first].parts
-    }
+        return None  # it leaves every row alone, or tells statuses apart: it says nothing of a second ticket
+    if any(row.counts is not usual.counts for row in of_change):
+        return None  # some tickets are not in it
+    if any(row.parts != usual.parts for row in of_change[len(fields) : -1]):
+        return None  # a second ticket may be in it, under another agent or queue
+    telling = {field for field, row in zip(fields, of_change, strict=False) if row.parts != usual.parts}
     return _rule(mapping, index, covered, frozenset(words), telling)
 
 
@@ -149,6 +161,11 @@ def _rule(
     active = mapping.statuses.active
     if "contact_id" not in telling or not covered & active:
         return None
+    if index.deferrable:
+        raise MappingError(
+            f"the unique constraint {index.name} is deferrable, so no insert can ask whether a key is taken: make "
+            "it anew without DEFERRABLE"
+        )
     if "connection_id" not in telling:
         return Detected(UniqueRule.ONE_PER_CONTACT, index, None if covered == known else covered)
     if covered == known:
@@ -183,6 +200,13 @@ def _value(mapping: TicketMapping, field: str, which: int) -> _Value:
             return "ab"[which]
 
 
+def _group(mapping: TicketMapping, *, of: bool) -> dict[str, _Value]:
+    """Whether a chat is a group follows from its contact: a made-up row says it, as every real one does."""
+    if "is_group" not in mapping.columns:
+        return {}
+    return {"is_group": int(of) if isinstance(mapping.columns["is_group"].type, Integer) else of}
+
+
 def _ask(
     connection: Connection, mapping: TicketMapping, index: UniqueIndex, probes: list[_Probe]
 ) -> list[_Seen]:
@@ -205,7 +229,7 @@ def _ask(
 
 
 def _cells(probe: _Probe) -> Iterator[tuple[str, _Value]]:
-    yield from probe.key
+    yield from probe.values.items()
     yield "status", probe.status
 
 
@@ -293,18 +317,19 @@ def _of_postgresql(connection: Connection, mapping: TicketMapping) -> Iterator[U
         ),
         {"table": table},
     ).all()
-    # A deferrable rule cannot stop a second row in time, an invalid one has not been checked.
+    # An invalid index may have duplicates in it.
     indexes = connection.execute(
         text(
             "SELECT CAST(CAST(i.indexrelid AS regclass) AS text), "
             "ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true) FROM generate_series(1, i.indnkeyatts) AS k), "
-            "pg_get_expr(i.indpred, i.indrelid) FROM pg_index i WHERE i.indrelid = :table "
-            "AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate ORDER BY 1"
+            "pg_get_expr(i.indpred, i.indrelid), NOT i.indimmediate FROM pg_index i WHERE i.indrelid = :table "
+            "AND i.indisunique AND i.indisvalid AND i.indisready ORDER BY 1"
         ),
         {"table": table},
     ).all()
-    for index, parts, predicate in indexes:
-        yield UniqueIndex(index, tuple(parts), predicate, tuple((a, b) for a, b in generated if a in parts))
+    for index, parts, predicate, deferrable in indexes:
+        computed = tuple((column, expression) for column, expression in generated if column in parts)
+        yield UniqueIndex(index, tuple(parts), predicate, computed, deferrable=deferrable)
 
 
 def _of_mariadb(connection: Connection, mapping: TicketMapping) -> Iterator[UniqueIndex]:

@@ -5,11 +5,31 @@ Law of this file: it touches engines that the caller hands over for it, never a 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
 BUSY_TIMEOUT = 5.0
+
+
+def is_autocommit(connection: Connection) -> bool:
+    """Tell whether each statement of this connection, of whatever database, is a transaction of its own."""
+    level = connection.get_execution_options().get("isolation_level")
+    if level is None:
+        level = getattr(connection.dialect, "_on_connect_isolation_level", None)
+    return level == "AUTOCOMMIT"
+
+
+def warn_of_unsafe_mode(connection: Connection) -> None:
+    """Warn where the driver of SQLite begins transactions by itself, too late."""
+    driven: Any = connection.connection.dbapi_connection
+    if driven.isolation_level is not None and getattr(driven, "autocommit", None) is not False:
+        warnings.warn(
+            "this SQLite engine reads outside of its transactions, and a savepoint may survive a rollback: call "
+            "ticketrouter.sqlalchemy.configure_sqlite(engine) before its first use",
+            stacklevel=2,
+        )
 
 
 def configure_sqlite(engine: Any, *, busy_timeout: float = BUSY_TIMEOUT, wal: bool = True) -> None:
@@ -43,7 +63,9 @@ def configure_sqlite(engine: Any, *, busy_timeout: float = BUSY_TIMEOUT, wal: bo
         cursor.close()
 
     def on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        # In AUTOCOMMIT nobody would end what is begun here.
+        if not is_autocommit(connection):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     event.listen(sync_engine, "connect", on_connect)
     event.listen(sync_engine, "begin", on_begin)

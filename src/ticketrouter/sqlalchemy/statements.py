@@ -43,7 +43,7 @@ from sqlalchemy.sql.base import Executable
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.lifecycle import Accept, Close, Transfer
-from ticketrouter.model import Ticket, UniqueRule
+from ticketrouter.model import Ticket, TicketKey, UniqueRule
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Unread
 from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
 from ticketrouter.sqlalchemy.rules import Detected
@@ -83,6 +83,7 @@ class Statements:
         self._locking: dict[Scope, tuple[Executable, Executable]] = {}
         self._get = self._build_get()
         self._create = self._build_create()
+        self._stranger = self._build_stranger()
         self._reuse = self._build_reuse()
         self._reopen = self._build_reopen()
         self._accept = self._build_accept()
@@ -208,6 +209,15 @@ class Statements:
         }
         return self._create, row | self.mapping.further_values(decision) | self._token()
 
+    def stranger(self, key: TicketKey) -> Sent | None:
+        """Return the `SELECT` of a row that has the key by the index's words and not by the scheme's, if any can."""
+        if self._stranger is None:
+            return None
+        values = self._bound(
+            company_id=key.company_id, contact_id=key.contact_id, connection_id=key.connection_id
+        )
+        return self._stranger, values
+
     def reuse(self, decision: Reuse) -> Sent:
         """Return the `UPDATE` that lets a message join a ticket while it is active on its key."""
         return self._reuse, self._seen(decision.ticket) | self._unread(decision.unread) | self._at(
@@ -269,7 +279,8 @@ class Statements:
         """Return the `DELETE` of a message id whose ticket the host has deleted since."""
         messages = self.mapping.message_ids
         ticket = self.mapping.columns["id"]
-        gone = not_(exists(select(ticket).where(self._is("company_id"), ticket == messages.c.ticket_id)))
+        there = (self._is("company_id"), ticket == messages.c.ticket_id, self._no_orphan())
+        gone = not_(exists(select(ticket).where(*there)))
         return self._forget.where(gone), {f"b_{name}": value for name, value in self._ref(ref).items()}
 
     def _token(self) -> dict[str, Any]:
@@ -441,6 +452,17 @@ class Statements:
         status = self.mapping.columns["status"]
         unless: Executable = self._insert_unless_taken(table, self._conflict(), status, self.columns)
         return unless
+
+    def _build_stranger(self) -> Executable | None:
+        index = self._detected.index
+        if self.rule is not UniqueRule.ACTIVE_PER_CONNECTION or index is None:
+            return None
+        counted = [f"({expression}) IS NOT NULL" for _, expression in index.generated]
+        if index.predicate is not None:
+            counted.append(f"({index.predicate})")
+        about: list[ColumnElement[bool]] = [literal_column(sql, Boolean) for sql in counted]
+        here = [self._is(field) for field in KEY]
+        return select(*self.columns).where(*here, not_(self._active()), *about).limit(1)
 
     def _insert_unless_taken(
         self,

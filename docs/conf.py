@@ -1,0 +1,113 @@
+"""How Sphinx builds the site.
+
+Law of this file: whatever a page says that the code knows too is drawn from the code here.
+"""
+# ruff: noqa: INP001
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from importlib.metadata import version as version_of
+
+from sphinx.application import Sphinx
+
+from ticketrouter.choices import Policy, Reopen
+from ticketrouter.cli.presets import duration
+from ticketrouter.presets import ALL
+
+project = "ticketrouter"
+author = "The ticketrouter developers"
+project_copyright = author
+release = version_of(project)
+version = release
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"{project} {release}"
+templates_path: list[str] = []
+
+# A name between single backticks in a docstring is a Python name, and becomes a link where there is such a page.
+default_role = "py:obj"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+add_module_names = False  # what is public is imported from the package; each page says so
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Statements", "notes_style")]
+
+myst_enable_extensions = ["substitution"]
+myst_heading_anchors = 3
+
+
+def reopens(reopen: Reopen) -> str:
+    """Say which closed tickets a message reopens."""
+    if reopen.window is None:
+        return "never"
+    if reopen.window == timedelta.max:
+        return "at any age"
+    return f"{duration(reopen.window)} after closing"
+
+
+def kept(reopen: Reopen) -> str:
+    """Say what a reopened ticket keeps."""
+    if reopen.window is None:
+        return ""
+    words = [word for word, keep in (("agent", reopen.keep_user), ("queue", reopen.keep_queue)) if keep]
+    return ", ".join(words) or "nothing"
+
+
+def presets_table() -> str:
+    """Draw the table of the presets from their data."""
+    lines = [
+        "| name | one conversation per | reopens | keeps | in groups | active | first, reopened, accepted, closed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for preset in ALL.values():
+        policy, words = preset.policy, preset.statuses
+        groups: Policy = policy.groups or policy
+        in_groups = (
+            "the same" if groups == policy else f"{reopens(groups.reopen)}, keeps {kept(groups.reopen)}"
+        )
+        cells = (
+            f"`{preset.name}`",
+            f"{policy.scope}",
+            reopens(policy.reopen),
+            kept(policy.reopen),
+            in_groups,
+            ", ".join(sorted(words.active)),
+            f"{words.initial}, {words.reopened}, {words.accepted}, {words.closed}"
+            + (f" (groups begin as {words.initial_group})" if words.initial_group else ""),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def preset_sources() -> str:
+    """List what each preset was read from."""
+    return "\n".join(f"- `{preset.name}`: {preset.source}" for preset in ALL.values())
+
+
+myst_substitutions = {"presets_table": presets_table(), "preset_sources": preset_sources()}
+
+
+def list_clauses(
+    _app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]
+) -> None:
+    """Make a list of the numbered clauses in a module's docstring, which are set for those who read the source."""
+    if what != "module":
+        return
+    for number, line in enumerate(lines):
+        if clause := re.fullmatch(r"(R\d+) +(.*)", line):
+            lines[number] = f"* **{clause[1]}** {clause[2]}"
+        elif line.startswith("     "):
+            lines[number] = f"  {line.strip()}"
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is above."""
+    app.connect("autodoc-process-docstring", list_clauses)
