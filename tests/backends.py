@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -31,6 +32,7 @@ from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Write
 from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
 from ticketrouter.policy import Lookup, Snapshot
+from ticketrouter.repository import AsyncForgetsMessages, ForgetsMessages
 from ticketrouter.sqlalchemy import (
     DEFAULT_MAPPING,
     AsyncSQLAlchemyTicketRepository,
@@ -90,6 +92,11 @@ class Blocking:
         written: Ticket = self._run(self._repository.commit(decision))
         return written
 
+    def forget_messages(self, before: datetime) -> int:
+        assert isinstance(self._repository, AsyncForgetsMessages)
+        forgotten: int = self._run(self._repository.forget_messages(before))
+        return forgotten
+
 
 class Store:
     """One back end, empty, for one test."""
@@ -102,6 +109,12 @@ class Store:
     def transaction(self) -> AbstractContextManager[TicketRepository]:
         """Begin a transaction of the host; it ends in a commit, or in a rollback where the block raises."""
         raise NotImplementedError
+
+    @staticmethod
+    def forget_messages(repository: TicketRepository, before: datetime) -> int:
+        """Use the optional ability, which every back end here has."""
+        assert isinstance(repository, ForgetsMessages)
+        return repository.forget_messages(before)
 
     def tickets(self) -> list[Ticket]:
         """Read every committed ticket, by id, without the library's statements."""

@@ -13,6 +13,7 @@ from ticketrouter import (
     ConflictError,
     ContentionError,
     InboundMessage,
+    InvalidMessageError,
     MessageKind,
     NoTicketError,
     Outcome,
@@ -452,6 +453,33 @@ class TestMessageIds:
             made = repository.commit(create(message_ref=ref))
 
         assert made.status == "pending"
+
+    def test_a_message_id_of_another_contact_is_reported(self, store: Store) -> None:
+        """The same id from another contact is not routed again, and the reason says why."""
+        with store.transaction() as repository:
+            router = TicketRouter(repository)
+            first = router.resolve(InboundMessage(1, "c", 10, message_id="m"))
+            other = router.resolve(InboundMessage(1, "d", 10, message_id="m"))
+
+        assert (Outcome.DUPLICATE, Reason.ROUTED_FOR_ANOTHER_CONTACT) == (other.outcome, other.reason)
+        assert [first.ticket] == store.tickets()
+
+    def test_old_message_ids_can_be_forgotten(self, store: Store) -> None:
+        """What was recorded before a time is forgotten, and only that; its redelivery is then a new message."""
+        with store.transaction() as repository:
+            for minutes, message_id in enumerate(("old", "new")):
+                router = TicketRouter(repository, clock=lambda at=minutes: NOW + timedelta(minutes=at))  # type: ignore[misc]
+                router.resolve(InboundMessage(1, "c", 10, message_id=message_id))
+            forgotten = store.forget_messages(repository, NOW + timedelta(minutes=1))
+            outcomes = [
+                TicketRouter(repository).resolve(InboundMessage(1, "c", 10, message_id=message_id)).outcome
+                for message_id in ("old", "new")
+            ]
+            with pytest.raises(InvalidMessageError):
+                store.forget_messages(repository, datetime(2026, 1, 1))  # noqa: DTZ001
+
+        assert forgotten == 1
+        assert [Outcome.REUSED, Outcome.DUPLICATE] == outcomes
 
     def test_an_ignored_message_leaves_no_trace(self, store: Store) -> None:
         """An echo without an active ticket writes nothing, and is looked at anew when it comes again."""

@@ -51,7 +51,7 @@ class InMemoryTicketRepository:
         self._lock = threading.RLock()
         self._tickets: dict[Id, Ticket] = {}
         self._of_contact: dict[_Contact, list[Id]] = {}
-        self._routed: dict[tuple[Id, Id, Id], Id] = {}
+        self._routed: dict[tuple[Id, Id, Id], tuple[Id, datetime]] = {}
         for ticket in tickets:
             self._refuse_unlawful(ticket)
             self._put(self._consistent(ticket))
@@ -112,6 +112,15 @@ class InMemoryTicketRepository:
                     return self._transfer(decision)
                 case _:
                     assert_never(decision)
+
+    def forget_messages(self, before: datetime) -> int:
+        """Forget the message ids that were recorded before a time: see `ForgetsMessages.forget_messages`."""
+        moment = checks.as_utc("before", before)
+        with self._lock:
+            kept = {place: to for place, to in self._routed.items() if to[1] >= moment}
+            forgotten = len(self._routed) - len(kept)
+            self._routed = kept
+            return forgotten
 
     # --- the writes, each under the lock and all or nothing --------------------------------------------------
 
@@ -180,7 +189,7 @@ class InMemoryTicketRepository:
         if place in self._routed:
             raise ConflictError("the message was routed meanwhile")
         ticket = write()
-        self._routed[place] = ticket.id
+        self._routed[place] = ticket.id, ticket.updated_at
         return ticket
 
     # --- what the writes and the look-ups stand on -----------------------------------------------------------
@@ -252,7 +261,7 @@ class InMemoryTicketRepository:
         if lookup.connection_id is None or lookup.message_id is None:
             return None
         place = (lookup.company_id, lookup.connection_id, lookup.message_id)
-        return self._tickets.get(self._routed[place]) if place in self._routed else None
+        return self._tickets.get(self._routed[place][0]) if place in self._routed else None
 
 
 def _closing(ticket: Ticket) -> tuple[datetime, int, Id]:
@@ -305,3 +314,7 @@ class AsyncInMemoryTicketRepository:
     async def commit(self, decision: Write) -> Ticket:
         """Carry out one decision at once: see `TicketRepository.commit`."""
         return self._sync.commit(decision)
+
+    async def forget_messages(self, before: datetime) -> int:
+        """Forget old message ids: see `ForgetsMessages.forget_messages`."""
+        return self._sync.forget_messages(before)

@@ -59,6 +59,8 @@ class Reason(StrEnum):
 
     ALREADY_ROUTED = "already_routed"
     """Rule 1."""
+    ROUTED_FOR_ANOTHER_CONTACT = "routed_for_another_contact"
+    """Rule 1, but the message id came with another contact then: two messages with one id, or merged contacts."""
     ACTIVE_ON_CONNECTION = "active_on_connection"
     """Rule 2."""
     ACTIVE_FOR_CONTACT = "active_for_contact"

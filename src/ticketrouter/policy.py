@@ -36,7 +36,7 @@ class MessageRef:
     """What a redelivery is known by: a message id within one company and connection.
 
     Args:
-        key: the key that the message has; its contact is kept only for a report.
+        key: the key that the message has; its contact has no part in it.
         message_id: the channel's id of the message.
     """
 
@@ -268,7 +268,7 @@ def decide(message: InboundMessage, snapshot: Snapshot, policy: Policy, now: dat
     Returns:
         One decision, by the first of these rules that holds:
 
-        1. its id was routed before: Duplicate;
+        1. its id was routed before: Duplicate; the reason tells whether it came with another contact then;
         2. an active ticket on the key (under `Scope.CONTACT`: else one on any connection): Reuse;
         3. its kind only attaches: Ignore;
         4. the last closed ticket in scope is inside the reopen window: Reopen;
@@ -285,7 +285,9 @@ def decide(message: InboundMessage, snapshot: Snapshot, policy: Policy, now: dat
     key, here = message.key, message.connection_id
     if snapshot.routed is not None:
         others = snapshot.active_elsewhere(snapshot.routed.connection_id)
-        return Duplicate(snapshot.routed, Reason.ALREADY_ROUTED, others)
+        same = snapshot.routed.contact_id == key.contact_id
+        reason = Reason.ALREADY_ROUTED if same else Reason.ROUTED_FOR_ANOTHER_CONTACT
+        return Duplicate(snapshot.routed, reason, others)
     if (found := _active(snapshot, here, policy.scope)) is not None:
         ticket, reason = found
         return Reuse(

@@ -26,6 +26,7 @@ key on the other connection is free; else ConflictError.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from ticketrouter.checks import Id
@@ -78,6 +79,34 @@ class TicketRepository(Protocol):
             ConflictError: if what was seen is no longer true; nothing was written.
             ContentionError: if only a restart of the host's transaction can cure it (R11).
         """
+        ...
+
+
+@runtime_checkable
+class ForgetsMessages(Protocol):
+    """The optional ability to forget message ids that no channel will deliver again."""
+
+    def forget_messages(self, before: datetime) -> int:
+        """Forget the message ids that were recorded before a time, of every company.
+
+        Args:
+            before: the time, with a time zone; a redelivery of an older message is then a new message.
+
+        Returns:
+            How many were forgotten.
+
+        Raises:
+            InvalidMessageError: if the time has no time zone.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncForgetsMessages(Protocol):
+    """The same for asynchronous code: see `ForgetsMessages`."""
+
+    async def forget_messages(self, before: datetime) -> int:
+        """See `ForgetsMessages.forget_messages`."""
         ...
 
 

@@ -28,6 +28,7 @@ from ticketrouter.lifecycle import (
     reopen_ticket,
     transfer_ticket,
 )
+from ticketrouter.log import log_answer
 from ticketrouter.model import InboundMessage, Resolution, Ticket, TicketKey, newest_first
 from ticketrouter.policy import Decision, Duplicate, Ignore, Lookup, Snapshot, decide
 from ticketrouter.repository import AsyncTicketRepository, TicketRepository
@@ -254,12 +255,10 @@ class TicketRouter:
         for _ in range(self._attempts):
             seen = see(overtaken=lost is not None)
             answer = choose(seen, _now(self._clock))
-            if isinstance(answer, Ignore):
-                return answer, None
-            if isinstance(answer, Keep | Duplicate):
-                return answer, answer.ticket
+            if isinstance(answer, Ignore | Duplicate | Keep):
+                return _told(answer, _kept(answer))
             try:
-                return answer, self._repository.commit(answer)
+                return _told(answer, self._repository.commit(answer))
             except ConflictError as error:
                 lost = error
         raise ContentionError(f"gave up after {self._attempts} lost races in a row") from lost
@@ -473,12 +472,10 @@ class AsyncTicketRouter:
         for _ in range(self._attempts):
             seen = await see(overtaken=lost is not None)
             answer = choose(seen, _now(self._clock))
-            if isinstance(answer, Ignore):
-                return answer, None
-            if isinstance(answer, Keep | Duplicate):
-                return answer, answer.ticket
+            if isinstance(answer, Ignore | Duplicate | Keep):
+                return _told(answer, _kept(answer))
             try:
-                return answer, await self._repository.commit(answer)
+                return _told(answer, await self._repository.commit(answer))
             except ConflictError as error:
                 lost = error
         raise ContentionError(f"gave up after {self._attempts} lost races in a row") from lost
@@ -489,6 +486,15 @@ class AsyncTicketRouter:
 
 def _decide(snapshot: Snapshot, now: datetime, *, message: InboundMessage, policy: Policy) -> Decision:
     return decide(message, snapshot, policy, now)
+
+
+def _kept(answer: Ignore | Duplicate | Keep) -> Ticket | None:
+    return None if isinstance(answer, Ignore) else answer.ticket
+
+
+def _told(answer: _Answer, ticket: Ticket | None) -> tuple[_Answer, Ticket | None]:
+    log_answer(answer, ticket)
+    return answer, ticket
 
 
 def _check(value: object, kind: type[object], field: str) -> None:

@@ -65,10 +65,10 @@ class Plan:
 plans = st.builds(
     Plan,
     st.booleans(),
-    st.sampled_from([None, timedelta(0), these.HOUR, timedelta.max]),
+    st.sampled_from([None, these.HOUR, 2 * these.HOUR, timedelta.max]),
     st.booleans(),
     st.booleans(),
-    st.sampled_from([frozenset({"message"}), frozenset({"message", "echo"}), frozenset({"notice"})]),
+    st.sampled_from([frozenset({"message"}), frozenset({"message", "echo"}), frozenset({"echo", "notice"})]),
 )
 
 
@@ -107,7 +107,7 @@ class Model:
     # What messages do.
 
     def receive(self, message: InboundMessage) -> tuple[str, Row | None]:
-        key = message.key
+        key = self.key_of(message)
         place = (key.company_id, key.connection_id, message.message_id)
         if message.message_id is not None and place in self.routed:
             return "duplicate", self.routed[place]
@@ -117,7 +117,7 @@ class Model:
         return outcome, row
 
     def place(self, message: InboundMessage, plan: Plan) -> tuple[str, Row | None]:
-        key, opens = message.key, message.kind.value in plan.opening
+        key, opens = self.key_of(message), message.kind.value in plan.opening
         row = self.active(key) or (self.active(key, anywhere=True) if plan.by_contact else None)
         if row is not None:
             self.count(row, message, opens=opens)
@@ -142,7 +142,7 @@ class Model:
     def reopenable(self, message: InboundMessage, plan: Plan) -> Row | None:
         closed = [
             row
-            for row in self.of_contact(message.key)
+            for row in self.of_contact(self.key_of(message))
             if row["status"] not in ACTIVE
             and (plan.by_contact or row["connection_id"] == message.connection_id)
         ]
@@ -232,6 +232,10 @@ class Model:
         if row is not None:
             raise ActiveTicketExistsError(self.ticket(row))
 
+    def key_of(self, message: InboundMessage) -> TicketKey:
+        whose = message.contact_id if message.group_id is None else message.group_id
+        return TicketKey(message.company_id, whose, message.connection_id)
+
     def key(self, row: Row) -> TicketKey:
         return TicketKey(row["company_id"], row["contact_id"], row["connection_id"])
 
@@ -265,7 +269,8 @@ class Desk(RuleBasedStateMachine):
     def begin(self, unique_rule: UniqueRule, direct: Plan, groups: Plan, data: st.DataObject) -> None:
         # Without a rule, too, it begins as the law of one active ticket would have it.
         lawful = UniqueRule.ACTIVE_PER_CONNECTION if unique_rule is UniqueRule.NONE else unique_rule
-        tickets = data.draw(these.lists_of_tickets(lawful))
+        keys = st.just(TicketKey(1, 1, 1)) | these.keys
+        tickets = data.draw(these.lists_of_tickets(lawful, keys, at_least=3) | st.just([]))
         self.model = Model(direct, groups, unique_rule.value, [_plain(ticket) for ticket in tickets])
         self.repository = InMemoryTicketRepository(tickets, unique_rule=unique_rule)
         policy = direct.policy(groups.policy())
@@ -400,4 +405,4 @@ def _copied(value: Any) -> Any:
 
 
 TestDesk = Desk.TestCase
-TestDesk.settings = settings(stateful_step_count=40)
+TestDesk.settings = settings(max_examples=settings().max_examples + 180, stateful_step_count=40)

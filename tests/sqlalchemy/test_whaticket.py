@@ -263,7 +263,6 @@ def test_a_native_enumeration_is_asked_word_by_word(
     """Of an ENUM every word is known, so an index about all but one is about all the others."""
     with place.begin() as connection:
         whaticket.build(connection)
-        connection.execute(text("DROP TYPE IF EXISTS ticket_status"))
         connection.execute(text("CREATE TYPE ticket_status AS ENUM ('open', 'pending', 'nps', 'closed')"))
         for change in (
             "DROP DEFAULT",
@@ -660,3 +659,25 @@ def test_words_of_a_fork_are_given_by_the_scheme(place: Place) -> None:
         again = router.resolve(message(group_id=GROUP))
 
     assert ("group", made.ticket.id) == (made.ticket.status, again.ticket.id)
+
+
+@pytest.mark.parametrize("database", ["postgresql", "sqlite"], indirect=True)
+@pytest.mark.parametrize("what", ["reopen", "transfer"])
+def test_an_unknown_word_is_told_to_the_desk_too(place: Place, what: str) -> None:
+    """The same row in the way of a reopening or a transfer is no lost race either."""
+    mapping = place.whaticket(SAAS, NOT_CLOSED)
+    with place.begin() as connection:
+        stranger = whaticket.insert(connection, companyId=1, isGroup=False, status="nps")
+        closed = whaticket.insert(connection, companyId=1, isGroup=False, status="closed")
+        active = whaticket.insert(connection, companyId=1, isGroup=False, whatsappId=13)
+    before = place.rows()
+    with place.begin() as connection:
+        router = TicketRouter(repository(connection, mapping))
+        acts: dict[str, Callable[[], object]] = {
+            "reopen": lambda: router.reopen(1, closed),
+            "transfer": lambda: router.transfer(1, active, 10),
+        }
+        with pytest.raises(MappingError, match=f"ticket {stranger} has the status 'nps'"):
+            acts[what]()
+
+    assert before == place.rows()

@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import frozen
 from sqlalchemy import Connection, CursorResult, MetaData, Table, inspect, text
+from sqlalchemy.dialects.postgresql.base import PGInspector
 from sqlalchemy.exc import SAWarning
 
 from ticketrouter import StatusScheme, UniqueRule
@@ -336,9 +337,13 @@ def reflected(connection: Connection, metadata: MetaData | None = None) -> Table
 
 
 def drop_all(connection: Connection) -> None:
-    """Drop every table there is."""
-    for name in sorted(inspect(connection).get_table_names(), key=["Whatsapps", "Contacts"].count):
+    """Drop every table there is, and the types that they leave behind."""
+    found = inspect(connection)
+    for name in sorted(found.get_table_names(), key=["Whatsapps", "Contacts"].count):
         _run(connection, f'DROP TABLE "{name}"')
+    if isinstance(found, PGInspector):
+        for enumeration in found.get_enums():
+            _run(connection, f'DROP TYPE "{enumeration["name"]}"')
 
 
 def insert(connection: Connection, **values: object) -> int:

@@ -27,6 +27,7 @@ _NAMES = {SALES: "Sales (10)", SUPPORT: "Support (13)"}
 
 _WHY = {
     Reason.ALREADY_ROUTED: "this message was routed before",
+    Reason.ROUTED_FOR_ANOTHER_CONTACT: "another contact's message had this id",
     Reason.ACTIVE_ON_CONNECTION: "one is open on this connection",
     Reason.ACTIVE_FOR_CONTACT: "the contact has an open ticket",
     Reason.KIND_DOES_NOT_OPEN: "nobody speaks to the desk",

@@ -379,9 +379,9 @@ def _names(on_create: OnCreate | None) -> list[Any] | None:
             return []
         case Mapping():
             return list(on_create)
-        case _WhaticketRow(makers, further):
-            names = _names(further)
-            return None if names is None else [*makers, *names]
+        case _WhaticketRow() as row:
+            names = _names(row.further)
+            return None if names is None else [*row.makers, *names]
         case _:
             return None
 
@@ -392,8 +392,8 @@ def _values(on_create: OnCreate | None, decision: Create) -> list[tuple[Any, Any
             return []
         case Mapping() as values:
             return list(values.items())
-        case _WhaticketRow(_, further) as make:
-            return [*make(decision).items(), *_values(further, decision)]
+        case _WhaticketRow() as row:
+            return [*row(decision).items(), *_values(row.further, decision)]
         case make:
             return list(make(decision).items())
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session, scoped_session
 
-from ticketrouter.checks import Id
+from ticketrouter.checks import Id, as_utc
 from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule
@@ -82,6 +82,15 @@ class SQLAlchemyTicketRepository:
         """
         return self._in_host(lambda work: work.commit(decision))
 
+    def forget_messages(self, before: datetime) -> int:
+        """Forget the message ids that were recorded before a time: see `ForgetsMessages`.
+
+        Statements:
+            One `DELETE`.
+        """
+        moment = as_utc("before", before)
+        return self._in_host(lambda work: work.forget_messages(moment))
+
     def _in_host(self, work: Callable[[_Work], _T]) -> _T:
         connection = _connection(self._host, self._mapping)
         with translated():
@@ -124,6 +133,10 @@ class AsyncSQLAlchemyTicketRepository:
     async def commit(self, decision: Write) -> Ticket:
         """Carry out one decision: see `SQLAlchemyTicketRepository.commit`."""
         return await self._run(lambda repository: repository.commit(decision))
+
+    async def forget_messages(self, before: datetime) -> int:
+        """Forget old message ids: see `SQLAlchemyTicketRepository.forget_messages`."""
+        return await self._run(lambda repository: repository.forget_messages(before))
 
     async def _run(self, work: Callable[[SQLAlchemyTicketRepository], _T]) -> _T:
         def in_sync(host: Session | Connection) -> _T:
@@ -218,25 +231,32 @@ class _Work:
                 with self._recorded(decision.message_ref, decision):
                     return self._changed(decision.ticket, self.statements.reuse(decision))
             case Reopen():
-                with self._recorded(decision.message_ref, decision), self._key_taken():
+                with self._recorded(decision.message_ref, decision), self._key_taken(decision.ticket.key):
                     return self._changed(decision.ticket, self.statements.reopen(decision))
             case Accept():
                 return self._changed(decision.ticket, self.statements.accept(decision))
             case Close():
                 return self._changed(decision.ticket, self.statements.close(decision))
             case Transfer():
-                with self._key_taken():
+                key = evolve(decision.ticket.key, connection_id=decision.connection_id)
+                with self._key_taken(key):
                     return self._changed(decision.ticket, self.statements.transfer(decision))
             case _:
                 assert_never(decision)
+
+    def forget_messages(self, before: datetime) -> int:
+        if not self.plan.keeps_message_ids:
+            return 0
+        return self._execute(self.statements.forget_before(before)).rowcount
 
     def _create(self, decision: Create) -> Ticket:
         if not self._is_here(decision.key.company_id):
             raise InvalidMessageError(
                 "company_id", decision.key.company_id, f"{self._only_company!r}, the only one of this table"
             )
-        row = self._inserted(self.statements.create(decision))
-        if row is None:
+        row, made = self._inserted(self.statements.create(decision))
+        if row is None or not made:
+            self._refuse_other_index(decision.key, row)
             self._refuse_stranger(decision.key)
             raise ConflictError("the key was taken meanwhile")
         ticket = self.statements.ticket(row)
@@ -245,6 +265,16 @@ class _Work:
             self._execute(self.statements.discard(ticket))
             raise ConflictError("the message was routed meanwhile")
         return ticket
+
+    def _refuse_other_index(self, key: TicketKey, row: Sequence[Any] | None) -> None:
+        """Raise where MariaDB, which heeds every unique index, gave a row that is not in the way of this key."""
+        if row is None:
+            return
+        other = self.statements.ticket(row).key
+        if self.statements.rule is UniqueRule.ONE_PER_CONTACT:
+            other = evolve(other, connection_id=key.connection_id)
+        if other != key:
+            raise RepositoryError("a unique index that is not about tickets in progress refused the new row")
 
     def _refuse_stranger(self, key: TicketKey) -> None:
         """Raise where a row holds the key by a word of the index that the scheme does not know: no race was lost."""
@@ -283,7 +313,8 @@ class _Work:
             raise
 
     def _record(self, ref: MessageRef, ticket: Ticket, at: datetime) -> bool:
-        if self._inserted(self.statements.record(ref, ticket, at)) is not None:
+        _, made = self._inserted(self.statements.record(ref, ticket, at))
+        if made:
             return True
         # Either somebody was faster, or the host has deleted the ticket that the id led to.
         self._execute(self.statements.forget_vain(ref))
@@ -300,7 +331,7 @@ class _Work:
         return ref
 
     @contextmanager
-    def _key_taken(self) -> Generator[None]:
+    def _key_taken(self, key: TicketKey) -> Generator[None]:
         """Tell a unique rule's refusal as a conflict, after which the host's transaction goes on."""
         needs_savepoint = self.connection.dialect.name == "postgresql" and not is_autocommit(self.connection)
         try:
@@ -309,6 +340,7 @@ class _Work:
         except IntegrityError as error:
             if fault_of(error) is not Fault.TAKEN:
                 raise
+            self._refuse_stranger(key)
             raise ConflictError("the key was taken meanwhile") from error
 
     def _claim(self, lookup: Lookup) -> None:
@@ -338,15 +370,15 @@ class _Work:
     def _is_here(self, company_id: Id) -> bool:
         return self._only_company is None or self._only_company == company_id
 
-    def _inserted(self, sent: Sent) -> Sequence[Any] | None:
-        """Return the row that an `INSERT` has made; None where a unique rule stood against it."""
+    def _inserted(self, sent: Sent) -> tuple[Sequence[Any] | None, bool]:
+        """Return the row of an `INSERT`, and whether it was made: if not, it is the row in the way, or None."""
         row = self._execute(sent).one_or_none()
         if row is None:
-            return None
+            return None, False
         token, mark = sent[1].get("b_token"), row[-1]
         if token is not None and mark is None:
             mark = self.connection.execute(ASK_VARIABLE).scalar_one()
-        return None if token is not None and int(mark) == token else row[:-1]
+        return row[:-1], token is None or int(mark) != token
 
     def _execute(self, sent: Sent) -> CursorResult[Any]:
         statement, values = sent

@@ -120,7 +120,7 @@ def message_ids_table(
         metadata: where it is defined.
         prefix: what its name begins with.
         schema: the database schema, if not the default one.
-        types: the types of `company_id`, `contact_id`, `connection_id` and `ticket_id`, as the tickets have.
+        types: the types of `company_id`, `connection_id` and `ticket_id`, as the tickets have.
 
     Returns:
         The table, one row per company, connection and message id.
@@ -131,9 +131,8 @@ def message_ids_table(
         Column("company_id", types["company_id"], primary_key=True, autoincrement=False),
         Column("connection_id", types["connection_id"], primary_key=True, autoincrement=False),
         Column("message_id", MessageDigest, primary_key=True),
-        Column("contact_id", types["contact_id"], nullable=False),
         Column("ticket_id", types["ticket_id"], nullable=False),
-        Column("routed_at", UtcDateTime, nullable=False),
+        Column("routed_at", UtcDateTime, nullable=False, index=True),
         schema=schema,
     )
 

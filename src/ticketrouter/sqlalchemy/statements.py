@@ -266,7 +266,6 @@ class Statements:
     def record(self, ref: MessageRef, ticket: Ticket, at: datetime) -> Sent:
         """Return the `INSERT` of a message id that does nothing where it is recorded already."""
         return self._record, self._ref(ref) | {
-            "contact_id": self._codecs["contact_id"].encode(ref.key.contact_id),
             "ticket_id": self._codecs["id"].encode(ticket.id),
             "routed_at": at,
         } | self._token()
@@ -286,6 +285,13 @@ class Statements:
     def _token(self) -> dict[str, Any]:
         """Return what no other statement of this connection has set the variable to."""
         return {} if self.returns_updates else {"b_token": randbits(62) + 1}
+
+    def forget_before(self, before: datetime) -> Sent:
+        """Return the `DELETE` of every message id that was recorded before a time, of whatever company."""
+        routed_at = self.mapping.message_ids.c.routed_at
+        return delete(self.mapping.message_ids).where(
+            routed_at < bindparam("b_before", type_=routed_at.type)
+        ), {"b_before": before}
 
     def _company(self, company_id: Id) -> Any:
         codec = self._codecs.get("company_id")

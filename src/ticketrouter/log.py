@@ -1,0 +1,59 @@
+"""What the routers write to the standard logger `ticketrouter`: one line for each answer.
+
+Law of this file: ids of tickets and connections only, because an id of a contact may be a telephone number.
+Nothing is configured here. New and reopened tickets are told at INFO, whatever else at DEBUG; the fields of a
+record (`outcome`, `reason`, `ticket_id`, `company_id`, `connection_id`, `other_active`) are its attributes.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ticketrouter.lifecycle import Accept, Close, Keep, Transfer, Write
+from ticketrouter.model import Ticket
+from ticketrouter.policy import Create, Decision, Duplicate, Ignore, Reopen, Reuse
+
+logger = logging.getLogger("ticketrouter")
+
+
+_LINES: dict[type, str] = {
+    Create: "created",
+    Reuse: "reused",
+    Reopen: "reopened",
+    Duplicate: "had this message before",
+    Ignore: "a message was ignored",
+    Accept: "accepted",
+    Close: "closed",
+    Transfer: "transferred",
+    Keep: "left as it is",
+}
+
+
+def log_answer(answer: Decision | Write | Keep, ticket: Ticket | None) -> None:
+    """Write the line of an answer that has been carried out.
+
+    Args:
+        answer: the answer.
+        ticket: its ticket as it is now; None for an ignored message.
+    """
+    level = logging.INFO if isinstance(answer, Create | Reopen) else logging.DEBUG
+    if not logger.isEnabledFor(level):
+        return
+    line = _LINES[type(answer)]
+    others = getattr(answer, "other_active", ())
+    elsewhere = "".join(f"; also active: #{each.id} on connection {each.connection_id}" for each in others)
+    named = "" if ticket is None else f"ticket #{ticket.id} "
+    on = "" if ticket is None else f" on connection {ticket.connection_id}"
+    logger.log(level, "%s%s%s%s", named, line, on, elsewhere, extra=_fields(answer, ticket))
+
+
+def _fields(answer: Decision | Write | Keep, ticket: Ticket | None) -> dict[str, object]:
+    outcome, reason = getattr(answer, "outcome", None), getattr(answer, "reason", None)
+    return {
+        "outcome": None if outcome is None else str(outcome),
+        "reason": None if reason is None else str(reason),
+        "ticket_id": None if ticket is None else ticket.id,
+        "company_id": None if ticket is None else ticket.company_id,
+        "connection_id": None if ticket is None else ticket.connection_id,
+        "other_active": [each.id for each in getattr(answer, "other_active", ())],
+    }
