@@ -424,11 +424,13 @@ class Statements:
     def _latest_closing(self) -> list[ColumnElement[Any]]:
         columns = self.mapping.columns
         closed_at, updated_at = columns.get("closed_at"), columns["updated_at"]
-        same_kind = closed_at is not None and isinstance(closed_at.type, Integer) is isinstance(
-            updated_at.type, Integer
-        )
-        when = func.coalesce(closed_at, updated_at) if same_kind else updated_at
-        return [when.desc(), columns["id"].desc()]
+        newest_id = columns["id"].desc()
+        if closed_at is None:
+            return [updated_at.desc(), newest_id]
+        if isinstance(closed_at.type, Integer) is isinstance(updated_at.type, Integer):
+            return [func.coalesce(closed_at, updated_at).desc(), newest_id]
+        # One counts seconds and the other does not, so they cannot stand in for each other.
+        return [closed_at.is_(None), closed_at.desc(), updated_at.desc(), newest_id]
 
     def _routed(self) -> Select[Any]:
         messages = self.mapping.message_ids
