@@ -47,6 +47,7 @@ class InMemoryTicketRepository:
     ) -> None:
         self._statuses = statuses
         self._unique_rule = checks.as_member("unique_rule", UniqueRule, unique_rule)
+        checks.check_count("next_id", next_id, highest=2**63 - 1)
         self._next_id = next_id
         self._lock = threading.RLock()
         self._tickets: dict[Id, Ticket] = {}

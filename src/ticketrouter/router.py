@@ -17,6 +17,7 @@ from ticketrouter import checks
 from ticketrouter.checks import Id
 from ticketrouter.choices import Policy
 from ticketrouter.errors import ConflictError, ContentionError, InvalidMessageError, TicketNotFoundError
+from ticketrouter.explain import Explanation, explain
 from ticketrouter.lifecycle import (
     Keep,
     TicketRef,
@@ -113,6 +114,26 @@ class TicketRouter:
         """
         return [self.resolve(message) for message in messages]
 
+    def explain(self, message: InboundMessage) -> Explanation:
+        """Say what would become of a message now, why, and what would change that; nothing is written or locked.
+
+        Args:
+            message: the message.
+
+        Returns:
+            The answer, the facts that it rests on, and every single change that would lead to another one.
+
+        Raises:
+            InvalidMessageError: if it is no InboundMessage.
+
+        Statements:
+            One `load`.
+        """
+        _check(message, InboundMessage, "message")
+        policy = _policy_for(self._policy, message.key)
+        snapshot = self._load(evolve(Lookup.of(message, policy), claim=False), overtaken=False)
+        return explain(message, snapshot, policy, _now(self._clock))
+
     def find_active(self, key: TicketKey) -> Ticket | None:
         """Find the active ticket of a key; None if it has none.
 
@@ -168,6 +189,7 @@ class TicketRouter:
             One `load` and one `commit`; again after a lost race.
         """
         _check(key, TicketKey, "key")
+        _check(is_group, bool, "is_group")
         choose = partial(open_ticket, key=key, is_group=is_group, user_id=user_id, queue_id=queue_id)
         _, ticket = self._settle(partial(self._load, Lookup.at(key, claim=True)), choose)
         return _present(ticket)
@@ -330,6 +352,26 @@ class AsyncTicketRouter:
         """
         return [await self.resolve(message) for message in messages]
 
+    async def explain(self, message: InboundMessage) -> Explanation:
+        """Say what would become of a message now, why, and what would change that; nothing is written or locked.
+
+        Args:
+            message: the message.
+
+        Returns:
+            The answer, the facts that it rests on, and every single change that would lead to another one.
+
+        Raises:
+            InvalidMessageError: if it is no InboundMessage.
+
+        Statements:
+            One `load`.
+        """
+        _check(message, InboundMessage, "message")
+        policy = _policy_for(self._policy, message.key)
+        snapshot = await self._load(evolve(Lookup.of(message, policy), claim=False), overtaken=False)
+        return explain(message, snapshot, policy, _now(self._clock))
+
     async def find_active(self, key: TicketKey) -> Ticket | None:
         """Find the active ticket of a key; None if it has none.
 
@@ -385,6 +427,7 @@ class AsyncTicketRouter:
             One `load` and one `commit`; again after a lost race.
         """
         _check(key, TicketKey, "key")
+        _check(is_group, bool, "is_group")
         choose = partial(open_ticket, key=key, is_group=is_group, user_id=user_id, queue_id=queue_id)
         _, ticket = await self._settle(partial(self._load, Lookup.at(key, claim=True)), choose)
         return _present(ticket)

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import attrs
@@ -22,6 +23,7 @@ from ticketrouter import (
     AsyncTicketRouter,
     ConflictError,
     ContentionError,
+    InboundMessage,
     InvalidMessageError,
     Outcome,
     Reason,
@@ -860,3 +862,43 @@ def test_both_are_repositories():
     """They have the methods of the port."""
     assert isinstance(InMemoryTicketRepository(), TicketRepository)
     assert isinstance(AsyncInMemoryTicketRepository(), AsyncTicketRepository)
+
+
+# --- what is forgotten ----------------------------------------------------------------------------------------
+
+
+def _later(hours):
+    return NOW + hours * HOUR
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_message_ids_recorded_before_a_time_are_forgotten(asynchronous):
+    """What is older is forgotten, the edge is kept, and a redelivery of what is forgotten is a new message."""
+    shared = AsyncInMemoryTicketRepository()
+    repository = shared._sync
+    for hours, message_id in enumerate(("old", "edge", "new")):
+        router = TicketRouter(repository, clock=partial(_later, hours))
+        router.resolve(InboundMessage(1, 10, 100, message_id=message_id))
+    before = NOW + HOUR
+    forgotten = (
+        asyncio.run(shared.forget_messages(before)) if asynchronous else repository.forget_messages(before)
+    )
+    again = [
+        str(TicketRouter(repository).resolve(InboundMessage(1, 10, 100, message_id=message_id)).outcome)
+        for message_id in ("old", "edge", "new")
+    ]
+
+    assert (1, ["reused", "duplicate", "duplicate"]) == (forgotten, again)
+
+
+def test_a_time_without_zone_forgets_nothing():
+    """A naive time is refused."""
+    with pytest.raises(InvalidMessageError, match="before must be a datetime with a time zone"):
+        InMemoryTicketRepository().forget_messages(NOW.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize("bad", ["x", -1, True, 2**63, None], ids=repr)
+def test_the_first_id_is_a_number(bad):
+    """`next_id` is refused when the repository is made, not when the first ticket is."""
+    with pytest.raises(InvalidMessageError, match="next_id"):
+        InMemoryTicketRepository(next_id=bad)

@@ -944,3 +944,12 @@ def test_a_repository_needs_no_base_class(repository: Any, port: Any):
     """Whatever has the three methods and the words is a repository."""
     assert isinstance(repository, port)
     assert not isinstance(object(), port)
+
+
+def test_open_refuses_what_merely_counts_as_true(route):
+    """`is_group` is True or False on every path, also where the old row would be reopened."""
+    repository = Watched()
+
+    with pytest.raises(InvalidMessageError, match="is_group"):
+        route(repository).open(KEY, is_group=1)
+    assert repository.tickets == []

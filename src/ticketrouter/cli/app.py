@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ticketrouter.cli.demo import demo
+from ticketrouter.cli.explain import explain
 from ticketrouter.cli.fatal import BROKEN_PIPE, INTERRUPTED
 from ticketrouter.cli.presets import presets
 from ticketrouter.cli.route import route
@@ -41,6 +42,7 @@ def cli() -> None:
 
 
 cli.add_command(route)
+cli.add_command(explain)
 cli.add_command(demo)
 cli.add_command(presets)
 

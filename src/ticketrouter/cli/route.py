@@ -28,7 +28,7 @@ from ticketrouter.cli.run import BadLineError, Run
 from ticketrouter.cli.source import Located, lines_of, located, whole_or_lines
 from ticketrouter.cli.store import Store
 
-_DEFAULT_DATABASE = "sqlite:///ticketrouter.sqlite3"
+DEFAULT_DATABASE = "sqlite:///ticketrouter.sqlite3"
 _STANDARD_INPUT = "-"
 _BAD_LINES = 1
 
@@ -38,7 +38,7 @@ _BAD_LINES = 1
 @click.option(
     "--database",
     metavar="URL",
-    default=_DEFAULT_DATABASE,
+    default=DEFAULT_DATABASE,
     show_default=True,
     help="Where the tickets are kept; the tables are made on first use.",
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from time import sleep
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from ticketrouter.choices import Policy
 from ticketrouter.cli.fatal import FatalError
 from ticketrouter.errors import TicketRouterError
+from ticketrouter.explain import Explanation
 from ticketrouter.model import InboundMessage, Resolution
 from ticketrouter.presets import Preset
 from ticketrouter.router import TicketRouter
@@ -56,12 +58,13 @@ class Store:
         self._policy = policy
 
     @classmethod
-    def open(cls, url: str, preset: Preset) -> Store:
+    def open(cls, url: str, preset: Preset, *, create: bool = True) -> Store:
         """Connect, and make the tables where there are none.
 
         Args:
             url: the database, as SQLAlchemy writes it.
             preset: the policy, and the words of the statuses.
+            create: whether missing tables are made.
 
         Raises:
             FatalError: if there is no such database, or no driver for it, or if its tables were made for a
@@ -71,7 +74,10 @@ class Store:
         same_words = preset.statuses == DEFAULT_MAPPING.statuses
         mapping = DEFAULT_MAPPING if same_words else TicketMapping.own(statuses=preset.statuses)
         try:
-            _create_tables(engine, mapping)
+            if create:
+                _create_tables(engine, mapping)
+            else:
+                _check_file(engine.url)
             with engine.connect() as connection:
                 detect_unique_rule(connection, mapping)
         except SQLAlchemyError as error:
@@ -114,6 +120,19 @@ class Store:
             sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - no secret
         raise AssertionError
 
+    def explain(self, message: InboundMessage) -> Explanation:
+        """Explain what would become of a message; nothing is written.
+
+        Raises:
+            FatalError: if the database cannot be read.
+        """
+        try:
+            with self._engine.connect() as connection:
+                repository = SQLAlchemyTicketRepository(connection, self._mapping)
+                return TicketRouter(repository, self._policy).explain(message)
+        except (SQLAlchemyError, TicketRouterError) as error:
+            raise FatalError(f"{_named(self._engine.url)}: {error}") from error
+
     def _attempt(self, messages: Sequence[InboundMessage]) -> list[Resolution]:
         try:
             with self._engine.begin() as connection:
@@ -153,6 +172,12 @@ def _engine(url: URL) -> Engine:
     if engine.dialect.name == "sqlite":
         configure_sqlite(engine)
     return engine
+
+
+def _check_file(url: URL) -> None:
+    # SQLite would make an empty database of whatever name it is given.
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        raise FatalError(f"{_named(url)}: there is no such file")
 
 
 def _create_tables(engine: Engine, mapping: TicketMapping) -> None:

@@ -1,0 +1,88 @@
+"""`ticketrouter explain`: what would become of one message, why, and what would change that.
+
+Law of this file: it writes nothing, makes no table, and knows no rule.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import assert_never
+
+import click
+
+from ticketrouter import presets
+from ticketrouter.cli import jsonl
+from ticketrouter.cli.fatal import FatalError
+from ticketrouter.cli.items import Bad, Message, Skipped
+from ticketrouter.cli.route import DEFAULT_DATABASE
+from ticketrouter.cli.store import Store
+from ticketrouter.explain import Explanation
+from ticketrouter.model import InboundMessage, Ticket, newest_first
+
+
+@click.command()
+@click.argument("message", metavar="MESSAGE")
+@click.option(
+    "--database",
+    metavar="URL",
+    default=DEFAULT_DATABASE,
+    show_default=True,
+    help="Where the tickets are kept.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(list(presets.ALL)),
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="Whose rules decide: see `ticketrouter presets`.",
+)
+def explain(message: str, *, database: str, policy: str) -> None:
+    """Say what would become of a message, without routing it.
+
+    MESSAGE is one line of the format jsonl, such as '{"company_id": 1, "contact_id": 5, "connection_id": 10}'.
+
+    Exit status: 0, or 2 if the message is no good or the database cannot be read.
+    """
+    parsed = _parsed(message)
+    with closing(Store.open(database, presets.ALL[policy], create=False)) as store:
+        for line in lines(store.explain(parsed)):
+            click.echo(line)
+
+
+def lines(found: Explanation) -> list[str]:
+    """Return an explanation as lines of text."""
+    facts = found.facts
+    known = [
+        *(_fact("active", ticket) for ticket in newest_first(facts.active)),
+        *(_fact("last closed", ticket) for ticket in (facts.latest_closed,) if ticket is not None),
+        *(_fact("in the way", ticket) for ticket in (facts.in_the_way(),) if ticket is not None),
+        *(_fact("had this message", ticket) for ticket in (facts.routed,) if ticket is not None),
+        f"unique rule: {facts.unique_rule}",
+    ]
+    others = [f"{other.change}: {other.answer}" for other in found.alternatives]
+    return [
+        f"answer: {found.answer}",
+        "facts:",
+        *(f"  {fact}" for fact in known),
+        "what would change it:" if others else "nothing that is known here would change it",
+        *(f"  {other}" for other in others),
+    ]
+
+
+def _fact(what: str, ticket: Ticket) -> str:
+    closed = "" if ticket.closed_at is None else f", closed at {ticket.closed_at.isoformat()}"
+    return f"{what}: ticket {ticket.id} on connection {ticket.connection_id}, {ticket.status}{closed}"
+
+
+def _parsed(text: str) -> InboundMessage:
+    (item,) = jsonl.parse(text)
+    match item:
+        case Message():
+            return item.message
+        case Bad():
+            raise FatalError(f"MESSAGE: {item}")
+        case Skipped():
+            raise FatalError(f"MESSAGE: {item.what} is no message")
+        case _:
+            assert_never(item)
