@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed ## The story of two connections, then an example log, on an SQLite file.
 	$(BIN)/ticketrouter demo
-	rm -f demo.sqlite3
+	rm -f demo.sqlite3*
 	$(BIN)/ticketrouter route examples/messages.jsonl --database sqlite:///demo.sqlite3
 
 test: $(VENV)/.installed ## Every test, each database that can be had.
