@@ -10,7 +10,10 @@ import re
 from datetime import timedelta
 from importlib.metadata import version as version_of
 
+from docutils.nodes import Element, TextElement
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 from ticketrouter.choices import Policy, Reopen
 from ticketrouter.cli.presets import duration
@@ -108,6 +111,21 @@ def list_clauses(
             lines[number] = f"  {line.strip()}"
 
 
+def link_short_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: TextElement
+) -> Element | None:
+    """Link a class, or a member of one, that a docstring of another module names without its module."""
+    target = node["reftarget"]
+    if node["refdomain"] != "py" or not re.fullmatch(r"[A-Z]\w*(\.\w+)?", target):
+        return None
+    domain = env.domains.python_domain
+    found = [name for name in domain.objects if name.endswith(f".{target}")]
+    if len(found) != 1:
+        return None  # two classes may have one name, as the two `Reopen` do
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, content)
+
+
 def setup(app: Sphinx) -> None:
     """Register what is above."""
+    app.connect("missing-reference", link_short_name)
     app.connect("autodoc-process-docstring", list_clauses)

@@ -7,10 +7,12 @@ is asked of another Markdown parser than the one that runs them.
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from inspect import getmembers, isclass
@@ -135,11 +137,15 @@ def escaped(page: Path) -> list[str]:
 
 
 @pytest.fixture
-def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of its own, with the examples that ship with the project."""
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of its own, with the examples that ship with the project; what a page does to our logger ends."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    logger = logging.getLogger("ticketrouter")
+    level, handlers = logger.level, logger.handlers[:]
+    yield tmp_path
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -207,6 +213,17 @@ class TestTheRunnerItself:
         page.write_text(text, encoding="utf-8")
 
         assert [complaint] == [complaint for found in escaped(page) if complaint in found]
+
+
+def test_no_two_pages_name_the_same_database_file() -> None:
+    """Who runs several pages in one folder finds on each what it says, for none meets the tickets of another."""
+    named = Counter(
+        name
+        for page in PAGES
+        for name in set(re.findall(r"[\w-]+\.(?:sqlite3?|db)\b", page.read_text(encoding="utf-8")))
+    )
+
+    assert {} == {name: count for name, count in named.items() if count > 1}
 
 
 # --- tables that repeat what the code says ---------------------------------------------------------------------

@@ -299,7 +299,7 @@ class Resolution:
     outcome: Outcome
     reason: Reason
     other_active: tuple[Ticket, ...] = field(default=(), converter=as_tuple)
-    _ticket: Ticket | None = None
+    _ticket: Ticket | None = field(default=None, alias="ticket")
 
     @property
     def ticket(self) -> Ticket:

@@ -83,6 +83,19 @@ class TicketRepository(Protocol):
 
 
 @runtime_checkable
+class ReadsCurrent(Protocol):
+    """The optional ability of a store whose plain reads may be older than what a write has just met."""
+
+    def get_current(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """Find one ticket as it is committed now, which the router asks for after a lost race.
+
+        Returns:
+            As `TicketRepository.get`.
+        """
+        ...
+
+
+@runtime_checkable
 class ForgetsMessages(Protocol):
     """The optional ability to forget message ids that no channel will deliver again."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from attrs import evolve
 
@@ -60,7 +60,7 @@ class TicketRouter:
         attempts: how many lost races in a row an operation answers with a fresh look.
 
     Raises:
-        InvalidMessageError: if the policy is none, or `attempts` is no whole number from 1.
+        InvalidMessageError: if the repository or the policy is none, or `attempts` is no whole number from 1.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class TicketRouter:
         clock: Clock = utc_now,
         attempts: int = 8,
     ) -> None:
+        _check(repository, TicketRepository, "repository")
         self._repository = repository
         self._policy = _checked_policy(policy)
         self._clock = clock
@@ -259,8 +260,9 @@ class TicketRouter:
     def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return self._repository.load(evolve(lookup, overtaken=overtaken))
 
-    def _get(self, ref: TicketRef, *, overtaken: bool) -> Ticket:  # noqa: ARG002 - `get` has no other way
-        return _found(self._repository.get(ref.company_id, ref.ticket_id), ref)
+    def _get(self, ref: TicketRef, *, overtaken: bool) -> Ticket:
+        get = _getter(self._repository, overtaken=overtaken)
+        return _found(get(ref.company_id, ref.ticket_id), ref)
 
     def _view(self, ref: TicketRef, connection_id: Id | None, *, overtaken: bool) -> View:
         ticket = self._get(ref, overtaken=overtaken)
@@ -298,7 +300,7 @@ class AsyncTicketRouter:
         attempts: how many lost races in a row an operation answers with a fresh look.
 
     Raises:
-        InvalidMessageError: if the policy is none, or `attempts` is no whole number from 1.
+        InvalidMessageError: if the repository or the policy is none, or `attempts` is no whole number from 1.
     """
 
     def __init__(
@@ -309,6 +311,7 @@ class AsyncTicketRouter:
         clock: Clock = utc_now,
         attempts: int = 8,
     ) -> None:
+        _check(repository, AsyncTicketRepository, "repository")
         self._repository = repository
         self._policy = _checked_policy(policy)
         self._clock = clock
@@ -497,8 +500,9 @@ class AsyncTicketRouter:
     async def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return await self._repository.load(evolve(lookup, overtaken=overtaken))
 
-    async def _get(self, ref: TicketRef, *, overtaken: bool) -> Ticket:  # noqa: ARG002 - `get` has no other way
-        return _found(await self._repository.get(ref.company_id, ref.ticket_id), ref)
+    async def _get(self, ref: TicketRef, *, overtaken: bool) -> Ticket:
+        get = _getter(self._repository, overtaken=overtaken)
+        return _found(await get(ref.company_id, ref.ticket_id), ref)
 
     async def _view(self, ref: TicketRef, connection_id: Id | None, *, overtaken: bool) -> View:
         ticket = await self._get(ref, overtaken=overtaken)
@@ -567,9 +571,14 @@ def _now(clock: Clock) -> datetime:
     return checks.as_utc("clock", clock())
 
 
+def _getter(repository: TicketRepository | AsyncTicketRepository, *, overtaken: bool) -> Any:
+    # Only some stores can look past an old snapshot, and only after a lost race is there need to.
+    return getattr(repository, "get_current", repository.get) if overtaken else repository.get
+
+
 def _found(ticket: Ticket | None, ref: TicketRef) -> Ticket:
     if ticket is None:
-        raise TicketNotFoundError(f"the company has no ticket {ref.ticket_id}")
+        raise TicketNotFoundError(f"the company has no ticket {ref.ticket_id!r}")
     return ticket
 
 

@@ -22,6 +22,8 @@ ENVIRONMENT = {
     if name not in {"FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES"} and not name.startswith("COVERAGE")
 } | {"TERM": "xterm", "PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "error"}
 TIMEOUT = 120
+FULL = Path("/dev/full")
+"""A device that has no room, where the system has one."""
 FIELDS = (
     "company_id", "contact_id", "connection_id", "group_id", "message_id", "sent_at", "unread_messages", "kind",
 )  # fmt: skip

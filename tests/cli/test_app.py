@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.cli.program import ENVIRONMENT, lines, message, run, started, ticketrouter
+from tests.cli.program import ENVIRONMENT, FULL, lines, message, run, started, ticketrouter
 from ticketrouter import Policy, Reopen, presets
+from ticketrouter.cli.console import standard_output
 from ticketrouter.cli.demo import play
-from ticketrouter.cli.presets import duration, reopens
+from ticketrouter.cli.presets import blocks, duration, reopens
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -80,6 +81,7 @@ def test_the_demo_is_shown(tmp_path):
         "created",
         "reused",
         "closed",
+        "The desk closes the ticket at Sales",
         "#4",
         "#2 on 13",
     ):
@@ -98,6 +100,36 @@ def test_the_presets_are_listed(tmp_path):
     assert "up to 2 hours after closing" in done.out
     assert "pending reminder" in done.out
     assert done.status == 0
+
+
+def test_a_narrow_console_has_a_block_for_each_preset(tmp_path):
+    """Where COLUMNS leaves no room for a table, also in a pipe, lines are folded at words."""
+    with started("presets", cwd=tmp_path, env=ENVIRONMENT | {"COLUMNS": "80"}) as process:
+        out, _ = process.communicate(timeout=60)
+
+    told = out.decode().splitlines()
+    assert [line for line in told if line and not line.startswith(" ")] == list(presets.ALL)
+    assert max(map(len, told)) <= 80
+    assert "FindOrCreateTicketService" in out.decode()
+
+
+@pytest.mark.parametrize("width", [1, 40, 119])
+def test_a_block_has_every_word_of_its_preset(width):
+    """Whatever the width, no word is broken, and none is lost."""
+    told = blocks(width).split()
+
+    for preset in presets.ALL.values():
+        assert {*preset.source.split(), *reopens(preset.policy).split()} <= {*told}
+
+
+def test_columns_that_are_no_number_are_passed_over(monkeypatch):
+    """COLUMNS is honoured where it is a number that a width can be; else a pipe is wide."""
+    widths: list[int] = []
+    for given in ("90", "0", "-5", "wide", ""):
+        monkeypatch.setenv("COLUMNS", given)
+        widths.append(standard_output().width)
+
+    assert widths == [90, 160, 160, 160, 160]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +175,11 @@ def test_every_command_has_a_help_page(command, tmp_path):
 
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith(f"Usage: {' '.join(('ticketrouter', *command))} ")
+    words = {
+        (): "List the policies of known desks.\n",
+        ("route",): "FILE defaults to standard input",
+    }
+    assert words.get(command, "") in done.out
 
 
 @pytest.mark.parametrize("command", ["demo", "presets"])
@@ -156,6 +193,26 @@ def test_nobody_reading_a_table_is_a_quiet_end(command, tmp_path):
         err = process.stderr.read()
 
     assert (process.returncode, err) == (141, b"")
+
+
+@pytest.mark.parametrize("arguments", [("demo",), ("--version",)])
+@pytest.mark.skipif(not FULL.exists(), reason="needs the full device of Linux")
+def test_a_full_device_is_said_in_one_line(arguments, tmp_path):
+    """Output that cannot be written is no traceback, and exit status 2."""
+    with FULL.open("wb") as full, started(*arguments, cwd=tmp_path, stdout=full) as process:
+        _, err = process.communicate(timeout=60)
+
+    said = b"ticketrouter: cannot write the output: No space left on device\n"
+    assert (process.returncode, err) == (2, said)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs the full device of Linux")
+def test_where_nothing_can_be_said_the_status_says_it(tmp_path):
+    """With standard error on a full device too, the exit status is still 2."""
+    with FULL.open("wb") as full, started("demo", cwd=tmp_path, stdout=full, stderr=full) as process:
+        process.communicate(timeout=60)
+
+    assert process.returncode == 2
 
 
 def test_an_encoding_that_lacks_a_letter_is_no_fault(tmp_path):

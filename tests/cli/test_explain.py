@@ -36,6 +36,14 @@ def test_a_bad_message_is_one_line(tmp_path: Path) -> None:
     assert (2, "ticketrouter: MESSAGE: contact_id is missing\n") == (done.status, done.err)
 
 
+def test_a_webhook_body_is_not_asked_for_its_format(tmp_path: Path) -> None:
+    """Here there is no --format."""
+    done = ticketrouter("explain", '{"object": "x", "entry": []}', cwd=tmp_path)
+
+    assert done.err.endswith(": 'x'\n")
+    assert done.status == 2
+
+
 def test_no_database_is_made(tmp_path: Path) -> None:
     """A database that is not there stays away."""
     done = ticketrouter(

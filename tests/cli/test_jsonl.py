@@ -78,6 +78,14 @@ def test_an_unknown_field_is_named():
     assert str(found).endswith("'red'")
 
 
+def test_a_line_of_another_format_is_asked_about():
+    """A webhook body has fields that no message has, and the line asks whether this is another --format."""
+    assert str(bad('{"object": "whatsapp_business_account", "entry": []}')).endswith(
+        "'whatsapp_business_account'; is this another --format?"
+    )
+    assert "--format" not in str(bad('{"object": "whatsapp_business_account"}'))
+
+
 @pytest.mark.parametrize(
     ("field", "value", "shown"),
     [

@@ -84,6 +84,15 @@ def test_every_item_knows_its_place():
     assert f"{second.place}: {second.item}" == r"log.jsonl:2: line must be UTF-8, not b'\xff' at byte 3"
 
 
+def test_the_end_of_a_line_is_no_part_of_it():
+    """A parser is given the line without what ended it, so that no message shows that."""
+    lines = lines_of([b"one\r\n", b"{\n", b" two \n", b"three"])
+
+    texts = [place.item for place in located(lines, lambda text: (Skipped(text),), "log.jsonl")]
+
+    assert texts == [Skipped("one"), Skipped("{"), Skipped(" two "), Skipped("three")]
+
+
 def test_names_from_outside_cannot_command_the_terminal():
     """Control characters in names are shown as escapes, and long names are cut."""
     assert str(Place("a\nb\x1b[2J", 1)) == r"a\nb\x1b[2J:1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -98,9 +99,12 @@ def test_tables_of_another_policy_are_refused(store, database):
 
     with pytest.raises(
         FatalError, match=r"the tables there do not go with policy chatwoot-single: .*snoozed"
-    ):
+    ) as caught:
         Store.open(f"sqlite:///{database}", presets.ALL["chatwoot-single"])
 
+    advice = "are active; give policy chatwoot-single a --database of its own"
+    assert caught.value.message.endswith(advice)
+    assert "StatusScheme(" not in caught.value.message
     assert len(tickets(database)) == 1
 
 
@@ -112,9 +116,17 @@ def test_tables_of_another_policy_are_refused(store, database):
         ("postgresql://host:port/x", "--database is no URL"),
         (
             "postgres://anna:secret@host/x",
-            "postgres://anna:***@host/x: no such database or driver, 'postgres'",
+            "postgres://anna:***@host/x: write postgresql+psycopg://...",
         ),
-        ("sqlite+aiosqlite:///x.sqlite3", "sqlite+aiosqlite is an asynchronous driver"),
+        (
+            "oracle://anna:secret@host/x",
+            "oracle://anna:***@host/x: oracle is not supported: SQLite, PostgreSQL or MariaDB",
+        ),
+        ("mssql+aioodbc://host/x", "mssql is not supported: SQLite, PostgreSQL or MariaDB"),
+        ("postgresql+nobody://host/x", "no such database or driver, 'postgresql+nobody'"),
+        ("sqlite+aiosqlite:///x.sqlite3", "sqlite+aiosqlite is an asynchronous driver; use sqlite"),
+        ("postgresql+asyncpg://h/x", "postgresql+asyncpg is an asynchronous driver; use postgresql+psycopg"),
+        ("mysql+aiomysql://h/x", "mysql+aiomysql is an asynchronous driver; use mariadb+pymysql"),
         (
             "sqlite:////no/such/folder/x.sqlite3",
             "sqlite:////no/such/folder/x.sqlite3: unable to open database file",
@@ -129,6 +141,64 @@ def test_a_database_that_cannot_be_had_is_said_in_one_line(url, said):
     assert said in caught.value.message
     assert "secret" not in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg_async"])
+def test_an_asynchronous_driver_is_refused_before_it_is_looked_for(driver, monkeypatch):
+    """Nobody is told to install what would be refused."""
+    for module_name in ("asyncpg", "psycopg"):
+        monkeypatch.setitem(sys.modules, module_name, None)
+
+    with pytest.raises(FatalError, match=r"use postgresql\+psycopg$"):
+        Store.open(f"postgresql+{driver}://host/x", presets.ALL["default"])
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ("postgresql", 'use postgresql+psycopg://... and pip install "ticketrouter[psycopg]"'),
+        ("mysql", 'use mariadb+pymysql://... and pip install "ticketrouter[pymysql]"'),
+        ("mariadb", 'use mariadb+pymysql://... and pip install "ticketrouter[pymysql]"'),
+    ],
+)
+def test_a_url_without_a_driver_is_told_its_driver(backend, said, monkeypatch):
+    """Where SQLAlchemy's own choice of a driver is not installed, the line says which URL and extra to use."""
+    for driver in ("psycopg2", "psycopg", "MySQLdb"):
+        monkeypatch.setitem(sys.modules, driver, None)
+
+    with pytest.raises(FatalError) as caught:
+        Store.open(f"{backend}://anna:secret@host/x", presets.ALL["default"])
+
+    assert caught.value.message == f"{backend}://anna:***@host/x: {said}"
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_table_of_somebody_else_is_left_alone(create, database):
+    """A table that has our name but not our columns is refused at once, and nothing is made beside it."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE ticketrouter_tickets (id INTEGER, company_id TEXT, title TEXT)")
+
+    with pytest.raises(FatalError) as caught:
+        Store.open(f"sqlite:///{database}", presets.ALL["default"], create=create)
+
+    said = "the table ticketrouter_tickets is not ours: it has no column contact_id; use another --database"
+    assert caught.value.message == f"sqlite:///{database}: {said}"
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("ticketrouter_tickets",)]
+
+
+def test_a_driver_that_cannot_be_loaded_is_said(monkeypatch):
+    """A driver that is there but fails on import, as psycopg without libpq, is one line."""
+
+    def broken(*_: Any) -> Any:
+        raise ImportError("no pq wrapper available.\nAttempts made:")
+
+    monkeypatch.setattr(module, "create_engine", broken)
+
+    with pytest.raises(FatalError) as caught:
+        Store.open("postgresql+psycopg://host/x", presets.ALL["default"])
+
+    assert caught.value.message == ("postgresql+psycopg://host/x: no pq wrapper available. Attempts made:")
 
 
 def test_a_missing_driver_is_said(monkeypatch):

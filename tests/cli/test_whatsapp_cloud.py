@@ -202,6 +202,15 @@ def test_what_is_wrong_is_named_by_its_path(path, value, expected):
     assert str(item).startswith(expected)
 
 
+def test_a_line_of_another_format_is_asked_about():
+    """A message in jsonl is no body, and the line asks whether this is another --format."""
+    (flat,) = parse({"company_id": 1, "contact_id": "ana", "connection_id": 10})
+    (body_,) = parse({"contact_id": "ana", "entry": 5})
+
+    assert str(flat) == "entry is missing; is this another --format?"
+    assert "--format" not in str(body_)
+
+
 def test_a_body_is_routed_whole_or_not_at_all():
     """Where one message of a body is wrong, none of it is routed; the next body is."""
     half = body(change(messages=[inbound(id="good"), inbound(id=None)]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import String, func, select
+from sqlalchemy import MetaData, String, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
@@ -17,12 +18,15 @@ from tests.backends import SQL_BACKENDS, Backend
 from tests.sqlalchemy import whaticket
 from tests.sqlalchemy.conftest import Place
 from tests.sqlalchemy.whaticket import DATABASES, NOT_CLOSED, SAAS, THREE
-from ticketrouter import AsyncTicketRouter, InboundMessage, Outcome, TicketRouter
+from ticketrouter import AsyncTicketRouter, InboundMessage, Outcome, RepositoryError, TicketRouter
 from ticketrouter.sqlalchemy import (
+    DEFAULT_MAPPING,
     AsyncSQLAlchemyTicketRepository,
+    MappingError,
     SQLAlchemyTicketRepository,
     TicketMapping,
     configure_sqlite,
+    detect_unique_rule,
 )
 
 every_database = pytest.mark.parametrize("database", DATABASES)
@@ -195,3 +199,46 @@ def test_a_session_over_two_databases_uses_the_one_of_the_tickets(
         session.commit()
 
     assert 1 == len(place.rows())
+
+
+ENGINE = create_engine("sqlite://")
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (lambda: SQLAlchemyTicketRepository(ENGINE), "not Engine"),  # type: ignore[arg-type]
+        (lambda: SQLAlchemyTicketRepository(AsyncSession()), "use AsyncSQLAlchemyTicketRepository"),  # type: ignore[arg-type]
+        (lambda: AsyncSQLAlchemyTicketRepository(Session()), "use SQLAlchemyTicketRepository"),  # type: ignore[arg-type]
+        (lambda: SQLAlchemyTicketRepository(Session(), object()), "a TicketMapping is needed, not object"),  # type: ignore[arg-type]
+        (lambda: detect_unique_rule(ENGINE, DEFAULT_MAPPING), "a Connection is needed, not Engine"),  # type: ignore[arg-type]
+    ],
+    ids=["engine", "asynchronous session", "synchronous session", "no mapping", "engine to look at"],
+)
+def test_a_host_of_another_kind_is_told_what_is_needed(make: Callable[[], object], advice: str) -> None:
+    """What the repositories cannot work with is refused when they are made, with the way out."""
+    with pytest.raises(MappingError, match=advice):
+        make()
+
+
+def test_a_session_without_engine_is_told() -> None:
+    """A session that is bound to nothing is a typed error, not one of SQLAlchemy."""
+    with pytest.raises(RepositoryError, match="the session is bound to no engine"):
+        TicketRouter(SQLAlchemyTicketRepository(Session())).resolve(InboundMessage(1, "c", 10))
+
+
+def test_missing_message_ids_are_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the companion table is missing, one line says that redeliveries are not recognised; routing goes on."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'desk.sqlite3'}")
+    configure_sqlite(engine)
+    mapping = TicketMapping.own(metadata=MetaData())
+    mapping.table.create(engine)
+    for _ in range(2):
+        with engine.begin() as connection:
+            router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+            router.resolve(InboundMessage(1, "c", 10, message_id="m"))
+    engine.dispose()
+
+    assert ["ticketrouter_message_ids is missing, so message ids are not remembered"] == [
+        record.getMessage().partition(":")[0] for record in caplog.records if record.levelname == "WARNING"
+    ]

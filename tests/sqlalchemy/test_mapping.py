@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Date,
     DateTime,
     Enum,
@@ -230,8 +232,11 @@ def test_only_company_is_an_id(company: Any) -> None:
 
 
 def test_whaticket_says_which_column_is_missing() -> None:
-    """A table that is not of that line is told by its first missing column."""
-    with pytest.raises(MappingError, match="tickets has no column 'contactId' for contact_id; it has id, "):
+    """A table that is not of that line is told by all of its missing columns."""
+    with pytest.raises(
+        MappingError,
+        match=r"no column 'contactId' for contact_id, 'whatsappId' for connection_id, .*; it has id, ",
+    ):
         TicketMapping.whaticket(a_table())
 
 
@@ -699,12 +704,21 @@ def test_a_prefix_names_every_table(place: Place) -> None:
 
 def test_an_unknown_database_is_told() -> None:
     """A database whose catalogue is not known is refused by name."""
-
-    class Dialect:
-        name = "oracle"
-
-    class Connection:
-        dialect = Dialect
+    connection = create_autospec(Connection, instance=True)
+    connection.dialect = SimpleNamespace(name="oracle")
 
     with pytest.raises(MappingError, match=r"oracle is not among .*\(PostgreSQL, MariaDB, SQLite\)"):
-        detect_unique_rule(Connection(), DEFAULT_MAPPING)  # type: ignore[arg-type]
+        detect_unique_rule(connection, DEFAULT_MAPPING)
+
+
+def test_absent_columns_are_told_together_with_the_way_out() -> None:
+    """Every field without a column is named at once, and None is offered where a table may do without."""
+    table = Table(
+        "cases", MetaData(), *(Column(name, Integer) for name in ("id", "contact_id", "connection_id"))
+    )
+
+    with pytest.raises(MappingError) as error:
+        TicketMapping(table, only_company=1, company_id=None)
+
+    assert "or pass is_group=None, unread_messages=None, user_id=None" in str(error.value)
+    assert "'status' for status" in str(error.value)

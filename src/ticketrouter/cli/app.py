@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from ticketrouter.cli.demo import demo
 from ticketrouter.cli.explain import explain
-from ticketrouter.cli.fatal import BROKEN_PIPE, INTERRUPTED
+from ticketrouter.cli.fatal import BROKEN_PIPE, INTERRUPTED, FatalError
 from ticketrouter.cli.presets import presets
 from ticketrouter.cli.route import route
 
@@ -27,10 +28,7 @@ class _Group(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # What is still buffered must not complain once more when Python ends.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.dup2(nowhere, sys.stderr.fileno())
+            _discard()
             raise click.exceptions.Exit(BROKEN_PIPE) from None
         return result
 
@@ -58,6 +56,18 @@ def run() -> int:
             # An id that the terminal's encoding lacks is no reason to stop.
             stream.reconfigure(errors="backslashreplace")
     try:
+        return _run()
+    except OSError as error:
+        # What is read, and the database, have errors of their own: this is the output, if not this very line's.
+        unwritable = FatalError(f"cannot write the output: {error.strerror or error}")
+        with suppress(OSError):
+            unwritable.show()
+        _discard()
+        return unwritable.exit_code
+
+
+def _run() -> int:
+    try:
         status = cli.main(prog_name="ticketrouter", standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -65,3 +75,10 @@ def run() -> int:
     except click.Abort:
         return INTERRUPTED
     return status if isinstance(status, int) else 0
+
+
+def _discard() -> None:
+    # What is still buffered must not complain once more when Python ends.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, sys.stderr.fileno())

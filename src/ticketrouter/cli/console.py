@@ -5,6 +5,7 @@ Law of this file: it adds nothing to rich but what the command line promises of 
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.console import Console
@@ -21,10 +22,18 @@ class PipeConsole(Console):
 
 
 def standard_output() -> Console:
-    """Return standard output for a table; a pipe or a file has no width that it must fit into."""
-    return PipeConsole(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    """Return standard output for a table; a pipe or a file is as wide as COLUMNS says, or as a table needs."""
+    return PipeConsole(width=None if sys.stdout.isatty() else _columns() or _WIDTH_OF_A_FILE)
 
 
 def standard_error() -> Console:
     """Return standard error, for whatever is no result."""
     return PipeConsole(stderr=True)
+
+
+def _columns() -> int | None:
+    try:
+        given = int(os.environ.get("COLUMNS", ""))
+    except ValueError:
+        return None
+    return given if given > 0 else None

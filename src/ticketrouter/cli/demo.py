@@ -63,7 +63,7 @@ STORY: tuple[Step, ...] = (
     Writes("Again to", SALES),
     Writes("Again to", SUPPORT),
     Writes("From a group chat to", SALES, GROUP),
-    Closes("The desk closes the ticket on", SALES),
+    Closes("The desk closes the ticket at", SALES),
     Writes("They write to", SALES),
 )
 
@@ -119,5 +119,5 @@ def _row(happened: Happened) -> tuple[str, ...]:
         case None:
             return *start, "closed", ticket, _WHY[Reason.REQUESTED], ""
         case Resolution() as resolution:
-            others = also_open(resolution).removeprefix("also open: ")
-            return *start, resolution.outcome.value, ticket, _WHY[resolution.reason], others
+            why = _WHY[resolution.reason]
+            return *start, resolution.outcome.value, ticket, why, also_open(resolution)

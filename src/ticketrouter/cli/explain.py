@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import assert_never
 
 import click
+from attrs import evolve
 
 from ticketrouter import presets
 from ticketrouter.cli import jsonl
@@ -81,7 +82,7 @@ def _parsed(text: str) -> InboundMessage:
         case Message():
             return item.message
         case Bad():
-            raise FatalError(f"MESSAGE: {item}")
+            raise FatalError(f"MESSAGE: {evolve(item, hint='')}")
         case Skipped():
             raise FatalError(f"MESSAGE: {item.what} is no message")
         case _:

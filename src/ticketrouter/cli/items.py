@@ -17,6 +17,9 @@ from ticketrouter.model import InboundMessage
 LONGEST_NAME = 60
 """How much of a name from outside is shown, in characters."""
 
+OTHER_FORMAT = "; is this another --format?"
+"""The hint where a line looks like one of another format."""
+
 _short = Repr()
 _short.maxstring = _short.maxother = _short.maxlong = LONGEST_NAME
 _short.maxlevel = 2
@@ -50,11 +53,13 @@ class Bad:
         field: the name of what is wrong, as a path where it lies deeper.
         value: what was found there; None where nothing was.
         problem: what is wrong with it, as the end of "<field> …", with the value in it.
+        hint: what the cause may be, for a stream; empty where that is not known.
     """
 
     field: str
     value: object
     problem: str
+    hint: str = ""
 
     @classmethod
     def refused(cls, error: InvalidMessageError) -> Bad:
@@ -67,7 +72,7 @@ class Bad:
         return cls(field, None, "is missing")
 
     def __str__(self) -> str:
-        return f"{printable(self.field, longest=3 * LONGEST_NAME)} {self.problem}"
+        return f"{printable(self.field, longest=3 * LONGEST_NAME)} {self.problem}{self.hint}"
 
 
 Item: TypeAlias = Message | Skipped | Bad

@@ -11,13 +11,16 @@ from typing import Any
 from attrs import NOTHING, fields
 
 from ticketrouter.checks import as_utc
-from ticketrouter.cli.items import Bad, Item, Message, shown
+from ticketrouter.cli.items import OTHER_FORMAT, Bad, Item, Message, shown
 from ticketrouter.cli.json_text import WHOLE, Json, loads
 from ticketrouter.errors import InvalidMessageError
 from ticketrouter.model import InboundMessage
 
 _FIELDS = {each.name: each.default is NOTHING for each in fields(InboundMessage)}
 """Each field of a message, and whether it must be given."""
+
+_WEBHOOK = frozenset({"object", "entry"})
+"""What a body of `whatsapp-cloud` has."""
 
 
 def parse(text: str) -> tuple[Item, ...]:
@@ -40,9 +43,8 @@ def _item(value: Json) -> Message | Bad:
         raise InvalidMessageError(WHOLE, value, "a JSON object")
     for name in value:
         if name not in _FIELDS:
-            return Bad(
-                name, value[name], f"is no field of a message ({', '.join(_FIELDS)}): {shown(value[name])}"
-            )
+            problem = f"is no field of a message ({', '.join(_FIELDS)}): {shown(value[name])}"
+            return Bad(name, value[name], problem, OTHER_FORMAT if value.keys() >= _WEBHOOK else "")
     for name, required in _FIELDS.items():
         if required and name not in value:
             return Bad.missing(name)

@@ -6,6 +6,7 @@ Law of this file: the table is drawn from `ticketrouter.presets.ALL`; nothing is
 from __future__ import annotations
 
 from datetime import timedelta
+from textwrap import fill
 
 import click
 from rich.table import Table
@@ -13,15 +14,25 @@ from rich.text import Text
 
 from ticketrouter.choices import Policy, Reopen
 from ticketrouter.cli.console import standard_output
-from ticketrouter.presets import ALL
+from ticketrouter.presets import ALL, Preset
 
+_NARROW = 120
+"""Below this many columns a table would break words in the middle."""
+_INDENT = "  "
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 @click.command()
 def presets() -> None:
-    """List the policies of known desks, for `ticketrouter route --policy`."""
-    standard_output().print(table())
+    """List the policies of known desks.
+
+    Their names are what `ticketrouter route --policy` takes.
+    """
+    console = standard_output()
+    if console.width < _NARROW:
+        click.echo(blocks(console.width))
+    else:
+        console.print(table())
 
 
 def table() -> Table:
@@ -31,9 +42,36 @@ def table() -> Table:
     for heading in ("reopens", "active", "source"):
         drawn.add_column(heading, overflow="fold")
     for preset in ALL.values():
-        cells = (reopens(preset.policy), ", ".join(sorted(preset.statuses.active)), preset.source)
-        drawn.add_row(preset.name, *(Text(cell) for cell in cells))
+        drawn.add_row(preset.name, *(Text(told) for told in _told(preset).values()))
     return drawn
+
+
+def blocks(width: int) -> str:
+    """Return the presets as a block of lines each, no longer than the width, folded at words."""
+    return "\n\n".join(_block(preset, width) for preset in ALL.values())
+
+
+def _block(preset: Preset, width: int) -> str:
+    folded = (
+        fill(
+            f"{heading}: {told}",
+            width=max(width, 2 * len(_INDENT)),
+            initial_indent=_INDENT,
+            subsequent_indent=2 * _INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for heading, told in _told(preset).items()
+    )
+    return "\n".join((preset.name, *folded))
+
+
+def _told(preset: Preset) -> dict[str, str]:
+    return {
+        "reopens": reopens(preset.policy),
+        "active": ", ".join(sorted(preset.statuses.active)),
+        "source": preset.source,
+    }
 
 
 def reopens(policy: Policy) -> str:

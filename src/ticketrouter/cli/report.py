@@ -64,15 +64,17 @@ def coloured_line(message: InboundMessage, resolution: Resolution) -> str:
 def _text_line(message: InboundMessage, resolution: Resolution, outcome: str) -> str:
     ticket = ticket_of(resolution)
     connection_id = message.connection_id if ticket is None else ticket.connection_id
+    others = also_open(resolution)
+    # With ids of a usual length, and one other ticket, this fits into 80 columns.
     columns = (
-        id_text(message.message_id).ljust(20),
+        id_text(message.message_id).ljust(14),
         outcome,
         resolution.reason.value.ljust(20),
-        ("-" if ticket is None else f"#{id_text(ticket.id)}").ljust(7),
-        f"on {id_text(connection_id)}".ljust(16),
-        also_open(resolution),
+        ("-" if ticket is None else f"#{id_text(ticket.id)}").ljust(5),
+        f"on {id_text(connection_id)}".ljust(8),
+        f"also {others}" if others else "",
     )
-    return "  ".join(columns).rstrip()
+    return " ".join(columns).rstrip()
 
 
 def ticket_of(resolution: Resolution) -> Ticket | None:
@@ -82,8 +84,7 @@ def ticket_of(resolution: Resolution) -> Ticket | None:
 
 def also_open(resolution: Resolution) -> str:
     """Return what the contact has open on other connections."""
-    others = ", ".join(f"#{id_text(t.id)} on {id_text(t.connection_id)}" for t in resolution.other_active)
-    return f"also open: {others}" if others else ""
+    return ", ".join(f"#{id_text(t.id)} on {id_text(t.connection_id)}" for t in resolution.other_active)
 
 
 def id_text(value: Id | None) -> str:
@@ -100,8 +101,8 @@ def summary(tally: Tally, seconds: float) -> Table:
         table.add_row(outcome.value, f"{tally.outcomes[outcome]:,}")
     table.add_section()
     rate = tally.messages / seconds if seconds > 0 else 0.0
-    table.add_row("all", f"{tally.messages:,}")
-    table.add_row("a second", f"{rate:,.0f}")
+    table.add_row("total", f"{tally.messages:,}")
+    table.add_row("per second", f"{rate:,.0f}")
     if tally.skipped:
         table.add_section()
         for name, count in sorted(tally.skipped.items()):

@@ -88,6 +88,8 @@ def route(
 ) -> None:
     """Route a stream of messages to their tickets.
 
+    FILE defaults to standard input, which is also called -.
+
     Each message is routed in a transaction of its own, and its line is printed once that is committed. A run
     that was interrupted can be started again on the same file: message ids that were routed change nothing.
 
@@ -125,6 +127,7 @@ def _follow(run: Run, stream: BinaryIO, read: Callable[[Iterable[bytes]], Iterab
         pass
     except KeyboardInterrupt:
         interrupted = True
+        _complain("interrupted")
     except FatalError:
         console.print(summary(run.tally, time.monotonic() - started))
         raise

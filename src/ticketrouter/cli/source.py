@@ -96,7 +96,8 @@ def located(lines: Iterable[Line], parse: Parser, file: str) -> Iterator[Located
             problem = f"must be UTF-8, not {shown(wrong)} at byte {error.start + 1}"
             yield Located(place, Bad(WHOLE, line.text, problem))
             continue
-        for item in parse(text):
+        # What ended the line is no part of what it says.
+        for item in parse(text.rstrip("\r\n")):
             yield Located(place, item)
 
 

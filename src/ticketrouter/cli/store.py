@@ -12,7 +12,7 @@ from pathlib import Path
 from time import sleep
 from typing import NoReturn
 
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import URL, Engine, create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from ticketrouter.choices import Policy
@@ -41,6 +41,21 @@ _PACKAGES = {
     "MySQLdb": "mysqlclient",
 }
 """What to install, where it is not called as it is imported."""
+_ALIAS_OF_POSTGRESQL = "postgres"
+_MARIADB = 'mariadb+pymysql://... and pip install "ticketrouter[pymysql]"'
+_WITH_DRIVER = {
+    "postgresql": 'postgresql+psycopg://... and pip install "ticketrouter[psycopg]"',
+    "mysql": _MARIADB,
+    "mariadb": _MARIADB,
+}
+"""What to use instead of a URL that names no driver."""
+_SYNCHRONOUS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mariadb+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+"""The databases that there may be, and the synchronous driver of each."""
 
 
 class Store:
@@ -67,17 +82,18 @@ class Store:
             create: whether missing tables are made.
 
         Raises:
-            FatalError: if there is no such database, or no driver for it, or if its tables were made for a
-                policy with other words.
+            FatalError: if there is no such database, or no driver for it, or if its tables are not ours, or were
+                made for a policy with other words.
         """
         engine = _engine(_parsed(url))
         same_words = preset.statuses == DEFAULT_MAPPING.statuses
         mapping = DEFAULT_MAPPING if same_words else TicketMapping.own(statuses=preset.statuses)
         try:
+            if not create:
+                _check_file(engine.url)
+            _check_columns(engine, mapping)
             if create:
                 _create_tables(engine, mapping)
-            else:
-                _check_file(engine.url)
             with engine.connect() as connection:
                 detect_unique_rule(connection, mapping)
         except SQLAlchemyError as error:
@@ -85,8 +101,17 @@ class Store:
             _fail(engine.url, error)
         except TicketRouterError as error:
             engine.dispose()
-            said = f"the tables there do not go with policy {preset.name}: {error}"
+            # Whoever has a command line cannot pass a StatusScheme.
+            problem, api, _ = str(error).partition(": pass statuses=")
+            advice = f"; give policy {preset.name} a --database of its own" if api else ""
+            said = f"the tables there do not go with policy {preset.name}: {problem}{advice}"
             raise FatalError(f"{_named(engine.url)}: {said}") from error
+        except FatalError:
+            engine.dispose()
+            raise
+        except OSError as error:
+            engine.dispose()
+            raise FatalError(f"{_named(engine.url)}: {error}") from error
         return cls(engine, mapping, preset.policy)
 
     def close(self) -> None:
@@ -154,21 +179,35 @@ def _parsed(url: str) -> URL:
         raise FatalError(f"--database is no URL of a database, such as {_EXAMPLE}") from None
 
 
-def _engine(url: URL) -> Engine:
+def _check_database(url: URL) -> None:
+    """Refuse what we do not support before looking for its driver."""
+    backend = url.get_backend_name()
+    if backend == _ALIAS_OF_POSTGRESQL:
+        raise FatalError(f"{_named(url)}: write postgresql+psycopg://...")
+    if backend not in _SYNCHRONOUS:
+        raise FatalError(f"{_named(url)}: {backend} is not supported: SQLite, PostgreSQL or MariaDB")
     try:
-        engine = create_engine(url)
+        is_async = url.get_dialect().is_async
     except NoSuchModuleError:
         raise FatalError(f"{_named(url)}: no such database or driver, {url.drivername!r}") from None
+    if is_async:
+        said = f"{url.drivername} is an asynchronous driver; use {_SYNCHRONOUS[backend]}"
+        raise FatalError(f"{_named(url)}: {said}")
+
+
+def _engine(url: URL) -> Engine:
+    _check_database(url)
+    try:
+        engine = create_engine(url)
     except ModuleNotFoundError as error:
+        with_driver = _WITH_DRIVER.get(url.drivername)
+        if with_driver is not None:
+            raise FatalError(f"{_named(url)}: use {with_driver}") from None
         driver = error.name or url.get_driver_name()
         package = _PACKAGES.get(driver, driver)
         raise FatalError(f"{_named(url)}: its driver is not installed: pip install {package}") from None
-    except (ArgumentError, TypeError, ValueError) as error:
+    except (ArgumentError, ImportError, TypeError, ValueError) as error:
         raise FatalError(f"{_named(url)}: {error}") from None
-    if engine.dialect.is_async:
-        raise FatalError(
-            f"{_named(url)}: {url.drivername} is an asynchronous driver; a synchronous one is needed"
-        )
     if engine.dialect.name == "sqlite":
         configure_sqlite(engine)
     return engine
@@ -180,9 +219,23 @@ def _check_file(url: URL) -> None:
         raise FatalError(f"{_named(url)}: there is no such file")
 
 
+def _check_columns(engine: Engine, mapping: TicketMapping) -> None:
+    """Refuse a table that has our name, but is somebody else's."""
+    with engine.connect() as connection:
+        inspector = inspect(connection)
+        for table in mapping.metadata.sorted_tables:
+            if not inspector.has_table(table.name):
+                continue
+            there = {column["name"] for column in inspector.get_columns(table.name)}
+            absent = next((column.name for column in table.columns if column.name not in there), None)
+            if absent is not None:
+                raise FatalError(
+                    f"{_named(engine.url)}: the table {table.name} is not ours: it has no column {absent}; "
+                    "use another --database"
+                )
+
+
 def _create_tables(engine: Engine, mapping: TicketMapping) -> None:
-    with engine.connect():
-        pass
     try:
         mapping.metadata.create_all(engine)
     except DBAPIError:

@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ticketrouter.checks import Id
-from ticketrouter.cli.items import Bad, Item, Message, Skipped
+from ticketrouter.cli.items import OTHER_FORMAT, Bad, Item, Message, Skipped
 from ticketrouter.cli.json_text import WHOLE, Json, loads
 from ticketrouter.errors import InvalidMessageError
 from ticketrouter.model import InboundMessage, MessageKind
@@ -60,8 +60,13 @@ def _whole(body: _Node, company_id: Id | None) -> tuple[Item, ...]:
         items = tuple(_items(body, company_id))
     except InvalidMessageError as error:
         absent = error.value is None and error.field != WHOLE
-        return (Bad.missing(error.field) if absent else Bad.refused(error),)
+        bad = Bad.missing(error.field) if absent else Bad.refused(error)
+        return (evolve(bad, hint=OTHER_FORMAT) if _is_jsonl(body.value) else bad,)
     return items or (Skipped("bodies without content"),)
+
+
+def _is_jsonl(value: Json) -> bool:
+    return isinstance(value, dict) and "contact_id" in value and "entry" not in value
 
 
 @frozen

@@ -3,6 +3,14 @@
 It needs the extra `sqlalchemy` (or `asyncio`) and the driver of the database.
 """
 
+try:
+    __import__("sqlalchemy")
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'ticketrouter.sqlalchemy needs the extra "sqlalchemy": pip install "ticketrouter[sqlalchemy]"',
+        name=error.name,
+    ) from error
+
 from ticketrouter.sqlalchemy.faults import is_retryable
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping, metadata
 from ticketrouter.sqlalchemy.repository import AsyncSQLAlchemyTicketRepository, SQLAlchemyTicketRepository

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from attrs import frozen
-from sqlalchemy import BigInteger, Boolean, DateTime, Integer, SmallInteger, String, Uuid
+from sqlalchemy import BigInteger, Boolean, DateTime, Enum, Integer, SmallInteger, String, Uuid
 from sqlalchemy.types import TypeEngine
 
 from ticketrouter.checks import check_status
@@ -77,12 +77,12 @@ def id_codec(field: str, type_: TypeEngine[Any], *, wide: bool) -> Codec | None:
 
 
 def _int_encoder(field: str, bits: int) -> Encode:
-    room = range(-(2 ** (bits - 1)), 2 ** (bits - 1))
+    lowest, highest = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
     def encode(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value not in room:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
             raise InvalidMessageError(field, value, f"an int of {bits} bits, as its column holds")
-        return value
+        return int(value)
 
     return encode
 
@@ -123,14 +123,30 @@ def time_codec(type_: TypeEngine[Any], *, zoned: bool, epoch: timedelta) -> Code
             return SAME
         case Integer():
             return _optional(
-                Codec(lambda value: (value - EPOCH) // epoch, lambda value: EPOCH + int(value) * epoch)
+                Codec(
+                    lambda value: (value - EPOCH) // epoch,
+                    _readable(lambda value: EPOCH + int(value) * epoch),
+                )
             )
         case DateTime() if zoned and type_.timezone:
             return SAME
         case DateTime():
-            return _optional(Codec(_naive_utc, _aware_utc))
+            return _optional(Codec(_naive_utc, _readable(_aware_utc)))
         case _:
             return None
+
+
+def _readable(decode: Decode) -> Decode:
+    """Read what is no time, as a zero date of MariaDB, as a missing one."""
+
+    def read(value: Any) -> datetime | None:
+        try:
+            moment: datetime = decode(value)
+        except (ArithmeticError, AttributeError, TypeError, ValueError):
+            return None
+        return moment
+
+    return read
 
 
 def _naive_utc(value: datetime) -> datetime:
@@ -143,7 +159,15 @@ def _aware_utc(value: datetime) -> datetime:
 
 def status_codec(type_: TypeEngine[Any]) -> Codec | None:
     """Return the codec of a status; what is no word, as a NULL is not, is read as a closed one."""
-    return Codec(_same, _word) if isinstance(type_, String) else None
+    match type_:
+        case Enum() if type_.enum_class is not None:
+            # The row gives a member; the column, and the scheme, have its word.
+            words = dict(zip(type_.enum_class, type_.enums, strict=True))
+            return Codec(_same, lambda value: _word(words.get(value, value)))
+        case String():
+            return Codec(_same, _word)
+        case _:
+            return None
 
 
 def _word(value: Any) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError, UnboundExecutionError
 
 from ticketrouter.errors import ContentionError, RepositoryError, TicketRouterError
 
@@ -89,6 +89,8 @@ def fault_of(error: DBAPIError) -> Fault:
 def translate(error: SQLAlchemyError) -> TicketRouterError:
     """Return our error for one of SQLAlchemy's."""
     if not isinstance(error, DBAPIError):
+        if isinstance(error, UnboundExecutionError):
+            return RepositoryError("the session is bound to no engine")
         return RepositoryError(f"the statement could not be sent ({type(error).__name__})")
     code = code_of(error)
     named = f"code {code}" if code is not None else type(error.orig).__name__
@@ -113,9 +115,14 @@ def is_retryable(error: BaseException) -> bool:
     Returns:
         `error.retryable` for an error of ours; for one of SQLAlchemy what ours would say; else False.
     """
-    if isinstance(error, SQLAlchemyError):
-        return translate(error).retryable
-    return isinstance(error, TicketRouterError) and error.retryable
+    seen: BaseException | None = error
+    while seen is not None:
+        told = translate(seen) if isinstance(seen, SQLAlchemyError) else seen
+        if isinstance(told, TicketRouterError) and told.retryable:
+            return True
+        # A savepoint that went with its transaction fails too, and hides why: MariaDB after a deadlock.
+        seen = seen.__context__ if isinstance(seen, SQLAlchemyError) else None
+    return False
 
 
 @contextmanager

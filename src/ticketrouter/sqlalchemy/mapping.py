@@ -127,10 +127,10 @@ class TicketMapping:
             updated_at,
             closed_at,
         )
+        named = {field: name for field, name in zip(FIELDS, given, strict=True) if name is not None}
+        _check_columns(self.table, named)
         self.columns: dict[str, Column[Any]] = {
-            field: _column(self.table, field, name)
-            for field, name in zip(FIELDS, given, strict=True)
-            if name is not None
+            field: _column(self.table, field, name) for field, name in named.items()
         }
         """The columns, by field; a field that the table lacks is not among them."""
         self._check()
@@ -336,14 +336,41 @@ def _table(table: Table | type[Any]) -> Table:
     return found
 
 
-def _column(table: Table, field: str, given: Any) -> Column[Any]:
+def _find(table: Table, given: Any) -> Column[Any] | None:
+    name = _asked(given)
+    return next((column for column in table.columns if name in {column.key, column.name}), None)
+
+
+def _asked(given: Any) -> Any:
     element = given.__clause_element__() if hasattr(given, "__clause_element__") else given
-    name = getattr(element, "name", element)
-    for column in table.columns:
-        if name in {column.key, column.name}:
-            return column
-    names = ", ".join(column.name for column in table.columns)
-    raise MappingError(f"{table.fullname} has no column {name!r} for {field}; it has {names}")
+    return getattr(element, "name", element)
+
+
+def _column(table: Table, field: str, given: Any) -> Column[Any]:
+    column = _find(table, given)
+    if column is None:
+        raise MappingError(
+            f"{table.fullname} has no column {_asked(given)!r} for {field}; it has {_column_names(table)}"
+        )
+    return column
+
+
+def _check_columns(table: Table, named: Mapping[str, Any]) -> None:
+    """Raise with every field at once whose column is not there."""
+    missing = [field for field, given in named.items() if _find(table, given) is None]
+    if not missing:
+        return
+    wanted = ", ".join(f"{_asked(named[field])!r} for {field}" for field in missing)
+    absent = [f"{field}=None" for field in missing if field in _MAY_BE_ABSENT]
+    advice = f", or pass {', '.join(absent)} where the table has none" if absent else ""
+    raise MappingError(
+        f"{table.fullname} has no column {wanted}; it has {_column_names(table)}: name the columns, as in "
+        f'{missing[0]}="..."{advice}'
+    )
+
+
+def _column_names(table: Table) -> str:
+    return ", ".join(column.name for column in table.columns)
 
 
 def _name(column: Column[Any]) -> str:

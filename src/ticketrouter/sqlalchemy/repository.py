@@ -10,17 +10,18 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar, assert_never
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import evolve, frozen
 from sqlalchemy import Connection, CursorResult, Dialect, inspect
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
-from ticketrouter.checks import Id, as_utc
+from ticketrouter.checks import Id, as_member, as_utc
 from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
+from ticketrouter.log import logger
 from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
@@ -30,6 +31,8 @@ from ticketrouter.sqlalchemy.sqlite import is_autocommit, warn_of_unsafe_mode
 from ticketrouter.sqlalchemy.statements import ASK_VARIABLE, Sent, Statements
 
 _T = TypeVar("_T")
+_SYNC_HOSTS = (Session, Connection, scoped_session)
+_ASYNC_HOSTS = (AsyncSession, AsyncConnection, async_scoped_session)
 
 
 class SQLAlchemyTicketRepository:
@@ -39,6 +42,9 @@ class SQLAlchemyTicketRepository:
         session_or_connection: the host's Session (or scoped_session) or Connection.
         mapping: where the tickets are.
         unique_rule: what the schema enforces; None: it is detected, once per engine and table.
+
+    Raises:
+        MappingError: if one of them is of another kind.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class SQLAlchemyTicketRepository:
         *,
         unique_rule: UniqueRule | None = None,
     ) -> None:
+        _check_host(session_or_connection, _SYNC_HOSTS, mapping, "AsyncSQLAlchemyTicketRepository")
         self._host = session_or_connection
         self._mapping = mapping
         self._unique_rule = unique_rule
@@ -72,6 +79,14 @@ class SQLAlchemyTicketRepository:
             One `SELECT`.
         """
         return self._in_host(lambda work: work.get(company_id, ticket_id))
+
+    def get_current(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """Find one ticket as it is committed now: see `ReadsCurrent`.
+
+        Statements:
+            One `SELECT`; on MariaDB a second one, which locks the row.
+        """
+        return self._in_host(lambda work: work.get_current(company_id, ticket_id))
 
     def commit(self, decision: Write) -> Ticket:
         """Carry out one decision: see `TicketRepository.commit`.
@@ -101,18 +116,22 @@ class AsyncSQLAlchemyTicketRepository:
     """The same for asynchronous code, run through `run_sync`.
 
     Args:
-        session_or_connection: the host's AsyncSession or AsyncConnection.
+        session_or_connection: the host's AsyncSession (or async_scoped_session) or AsyncConnection.
         mapping: where the tickets are.
         unique_rule: what the schema enforces; None: it is detected, once per engine and table.
+
+    Raises:
+        MappingError: if one of them is of another kind.
     """
 
     def __init__(
         self,
-        session_or_connection: AsyncSession | AsyncConnection,
+        session_or_connection: AsyncSession | AsyncConnection | async_scoped_session[Any],
         mapping: TicketMapping = DEFAULT_MAPPING,
         *,
         unique_rule: UniqueRule | None = None,
     ) -> None:
+        _check_host(session_or_connection, _ASYNC_HOSTS, mapping, "SQLAlchemyTicketRepository")
         self._host = session_or_connection
         self._mapping = mapping
         self._unique_rule = unique_rule
@@ -130,6 +149,10 @@ class AsyncSQLAlchemyTicketRepository:
         """Find one ticket of a company: see `SQLAlchemyTicketRepository.get`."""
         return await self._run(lambda repository: repository.get(company_id, ticket_id))
 
+    async def get_current(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """Find one ticket as it is committed now: see `SQLAlchemyTicketRepository.get_current`."""
+        return await self._run(lambda repository: repository.get_current(company_id, ticket_id))
+
     async def commit(self, decision: Write) -> Ticket:
         """Carry out one decision: see `SQLAlchemyTicketRepository.commit`."""
         return await self._run(lambda repository: repository.commit(decision))
@@ -142,7 +165,8 @@ class AsyncSQLAlchemyTicketRepository:
         def in_sync(host: Session | Connection) -> _T:
             return work(SQLAlchemyTicketRepository(host, self._mapping, unique_rule=self._unique_rule))
 
-        return await self._host.run_sync(in_sync)
+        host = self._host() if isinstance(self._host, async_scoped_session) else self._host
+        return await host.run_sync(in_sync)
 
 
 # --- what is known of an engine ------------------------------------------------------------------------------
@@ -161,6 +185,7 @@ _Known: TypeAlias = dict[tuple[TicketMapping, str | None, UniqueRule | None], _P
 
 # One entry per engine, by the dialect that all views of it share; it goes when the engine goes.
 _known: WeakKeyDictionary[Dialect, _Known] = WeakKeyDictionary()
+_warned: WeakSet[Statements] = WeakSet()
 
 
 def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRule | None) -> _Plan:
@@ -170,7 +195,11 @@ def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRul
     if plan is None:
         if connection.dialect.name == "sqlite":
             warn_of_unsafe_mode(connection)
-        detected = detect(connection, mapping) if unique_rule is None else Detected(UniqueRule(unique_rule))
+        detected = (
+            detect(connection, mapping)
+            if unique_rule is None
+            else Detected(as_member("unique_rule", UniqueRule, unique_rule))
+        )
         found = inspect(connection)
         plan = known[mapping, schema, unique_rule] = _Plan(
             Statements(mapping, connection.dialect.name, detected),
@@ -178,6 +207,26 @@ def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRul
             keeps_anchors=found.has_table(mapping.anchors.name, schema=schema),
         )
     return plan
+
+
+def _warn_of_missing_ids(statements: Statements) -> None:
+    """Tell once that redeliveries are not recognised, as a host may not know what it has left out."""
+    if statements not in _warned:
+        _warned.add(statements)
+        logger.warning(
+            "%s is missing, so message ids are not remembered: create it with mapping.metadata.create_all(engine)",
+            statements.mapping.message_ids.fullname,
+        )
+
+
+def _check_host(host: object, kinds: tuple[type, ...], mapping: object, other: str) -> None:
+    if not isinstance(host, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise MappingError(f"{names} is needed, not {type(host).__name__}; for the other kind use {other}")
+    if not isinstance(mapping, TicketMapping):
+        raise MappingError(
+            f"a TicketMapping is needed, not {type(mapping).__name__}: TicketMapping(table, ...)"
+        )
 
 
 def _connection(host: Session | scoped_session[Any] | Connection, mapping: TicketMapping) -> Connection:
@@ -210,6 +259,7 @@ class _Work:
         if claims:
             self._claim(lookup)
         if lookup.message_id is not None and not self.plan.keeps_message_ids:
+            _warn_of_missing_ids(self.statements)
             lookup = evolve(lookup, message_id=None)
         found = self.statements.snapshot(self._execute(self.statements.load(lookup)))
         if not self.statements.reads_may_be_old or not (claims or lookup.overtaken):
@@ -221,6 +271,14 @@ class _Work:
         if not self._is_here(company_id):
             return None
         row = self._execute(self.statements.get(company_id, ticket_id)).one_or_none()
+        return None if row is None else self.statements.ticket(row)
+
+    def get_current(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        found = self.get(company_id, ticket_id)
+        if found is None or not self.statements.reads_may_be_old:
+            return found
+        # By its id, and only where it is: a locking read that misses would keep others from inserting.
+        row = self._execute(self.statements.get_current(company_id, ticket_id)).one_or_none()
         return None if row is None else self.statements.ticket(row)
 
     def commit(self, decision: Write) -> Ticket:
@@ -293,8 +351,9 @@ class _Work:
             row = result.one_or_none()
             if row is not None:
                 return self.statements.ticket(row)
-        elif result.rowcount > 0 and (ticket := self.get(seen.company_id, seen.id)) is not None:
-            return ticket
+        elif result.rowcount > 0:
+            changed = self._execute(self.statements.get(seen.company_id, seen.id)).one()
+            return self.statements.ticket(changed)
         raise ConflictError("the ticket was changed meanwhile")
 
     @contextmanager
@@ -355,7 +414,10 @@ class _Work:
             self._execute(self.statements.claim(lookup))
             return
         anchors = self.statements.mapping.anchors.fullname
-        advice = f"{table} has no unique rule on active tickets: add the unique index, or create {anchors}"
+        advice = (
+            f"{table} has no unique rule on active tickets: add the unique index, or create {anchors} with "
+            "mapping.metadata.create_all(engine)"
+        )
         if self.connection.dialect.name != "postgresql":
             raise MappingError(advice)
         level = self.connection.get_isolation_level()

@@ -71,12 +71,16 @@ def detect_unique_rule(connection: Connection, mapping: TicketMapping) -> Unique
         The strictest rule that a unique index or constraint enforces; NONE if there is none.
 
     Raises:
-        MappingError: if the table is not there, if an index is about other statuses than the scheme's, or if a
+        MappingError: if it is no Connection, if the table is not there, if an index is about other statuses than the scheme's, or if a
             constraint that matters is deferrable.
 
     Statements:
         One or two look-ups in the catalogue, and one `SELECT` without a table for each unique index.
     """
+    if not isinstance(connection, Connection):
+        raise MappingError(
+            f"a Connection is needed, not {type(connection).__name__}: with engine.connect() as connection: ..."
+        )
     with translated():
         return detect(connection, mapping).rule
 
@@ -136,7 +140,10 @@ def _judge(connection: Connection, mapping: TicketMapping, index: UniqueIndex) -
         *({field: _value(mapping, field, 1)} for field in _MOVING if field in mapping.columns),
         _group(mapping, of=True),
     ]
-    probes = [*(_Probe(base, word) for word in words), *(_Probe(base | change, first) for change in changes)]
+    probes = [
+        *(_Probe(base | _closing(mapping, word), word) for word in words),
+        *(_Probe(base | change, first) for change in changes),
+    ]
     seen = _ask(connection, mapping, index, probes)
     of_word, of_change = dict(zip(words, seen, strict=False)), seen[len(words) :]
     usual = of_word[first]
@@ -198,6 +205,14 @@ def _value(mapping: TicketMapping, field: str, which: int) -> _Value:
             return str(UUID(int=which + 1))
         case _:
             return "ab"[which]
+
+
+def _closing(mapping: TicketMapping, word: str) -> dict[str, _Value]:
+    """Whether a ticket has a time of closing follows from its status: a made-up row says it, as every real one does."""
+    if "closed_at" not in mapping.columns or mapping.statuses.is_active(word):
+        return {}
+    counted = isinstance(mapping.columns["closed_at"].type, Integer)
+    return {"closed_at": 1 if counted else "2026-01-01 00:00:00"}
 
 
 def _group(mapping: TicketMapping, *, of: bool) -> dict[str, _Value]:

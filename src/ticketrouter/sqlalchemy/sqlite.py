@@ -5,6 +5,7 @@ Law of this file: it touches engines that the caller hands over for it, never a 
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -13,12 +14,24 @@ from sqlalchemy import Connection, Engine, event
 BUSY_TIMEOUT = 5.0
 
 
-def is_autocommit(connection: Connection) -> bool:
-    """Tell whether each statement of this connection, of whatever database, is a transaction of its own."""
+def asked_for_autocommit(connection: Connection) -> bool:
+    """Tell whether the host has asked SQLAlchemy for AUTOCOMMIT."""
     level = connection.get_execution_options().get("isolation_level")
     if level is None:
         level = getattr(connection.dialect, "_on_connect_isolation_level", None)
     return level == "AUTOCOMMIT"
+
+
+def is_autocommit(connection: Connection) -> bool:
+    """Tell whether each statement of this connection, of whatever database, is a transaction of its own."""
+    if asked_for_autocommit(connection):
+        return True
+    if connection.dialect.name == "sqlite":
+        return False  # what its driver says is no answer: `configure_sqlite` begins transactions past it
+    # A host may also have asked the driver itself.
+    driven: Any = connection.connection.dbapi_connection
+    asked = getattr(driven, "get_autocommit", None)
+    return bool(asked()) if callable(asked) else getattr(driven, "autocommit", False) is True
 
 
 def warn_of_unsafe_mode(connection: Connection) -> None:
@@ -28,8 +41,16 @@ def warn_of_unsafe_mode(connection: Connection) -> None:
         warnings.warn(
             "this SQLite engine reads outside of its transactions, and a savepoint may survive a rollback: call "
             "ticketrouter.sqlalchemy.configure_sqlite(engine) before its first use",
-            stacklevel=2,
+            stacklevel=_stacklevel(),
         )
+
+
+def _stacklevel() -> int:
+    """Return how far up the first frame is that is not of this library."""
+    frame, level = sys._getframe(1), 1  # noqa: SLF001 - what warnings itself goes by
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ticketrouter"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def configure_sqlite(engine: Any, *, busy_timeout: float = BUSY_TIMEOUT, wal: bool = True) -> None:
@@ -40,15 +61,20 @@ def configure_sqlite(engine: Any, *, busy_timeout: float = BUSY_TIMEOUT, wal: bo
     Args:
         engine: an Engine or AsyncEngine of SQLite, before its first use.
         busy_timeout: how long a transaction waits for another one, in seconds.
-        wal: whether to keep a write-ahead log, so that readers and the writer do not wait for each other.
+        wal: whether to keep a write-ahead log, which stays so in the file, so that readers and the writer do not
+            wait for each other, and to sync it only at checkpoints: after a power failure the last commits may
+            be missing.
 
     Raises:
-        ValueError: if the engine is of another database.
+        TypeError: if it is no engine.
+        ValueError: if it is an engine of another database.
 
     Statements:
         `PRAGMA` on each new connection; `BEGIN IMMEDIATE` where SQLAlchemy begins a transaction.
     """
     sync_engine: Engine = getattr(engine, "sync_engine", engine)
+    if not isinstance(sync_engine, Engine):
+        raise TypeError(f"configure_sqlite takes an Engine or an AsyncEngine, not {type(engine).__name__}")
     if sync_engine.dialect.name != "sqlite":
         raise ValueError(f"configure_sqlite is for SQLite, not for {sync_engine.dialect.name}")
 
@@ -64,7 +90,7 @@ def configure_sqlite(engine: Any, *, busy_timeout: float = BUSY_TIMEOUT, wal: bo
 
     def on_begin(connection: Connection) -> None:
         # In AUTOCOMMIT nobody would end what is begun here.
-        if not is_autocommit(connection):
+        if not asked_for_autocommit(connection):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     event.listen(sync_engine, "connect", on_connect)

@@ -45,6 +45,7 @@ from ticketrouter.choices import Scope
 from ticketrouter.lifecycle import Accept, Close, Transfer
 from ticketrouter.model import Ticket, TicketKey, UniqueRule
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Unread
+from ticketrouter.sqlalchemy.codecs import EPOCH
 from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
 from ticketrouter.sqlalchemy.rules import Detected
 from ticketrouter.sqlalchemy.schema import quoted
@@ -80,7 +81,7 @@ class Statements:
         self._codecs = mapping.codecs(dialect_name)
         self._fields = tuple(field for field in FIELDS if field in mapping.columns)
         self._loads: dict[tuple[bool, Scope, bool], Executable] = {}
-        self._locking: dict[Scope, tuple[Executable, Executable]] = {}
+        self._locking: dict[Scope, list[Executable]] = {}
         self._get = self._build_get()
         self._create = self._build_create()
         self._stranger = self._build_stranger()
@@ -108,7 +109,7 @@ class Statements:
             if lookup.message_id is not None:
                 values |= {
                     "b_company_id": self._company(lookup.company_id),
-                    "b_message_id": lookup.message_id,
+                    "b_message_id": self._message(lookup.message_id),
                 }
         return statement, values
 
@@ -120,9 +121,14 @@ class Statements:
         _, values = self.load(lookup)
         if lookup.scope not in self._locking:
             self._locking[lookup.scope] = self._build_locking(lookup.scope)
-        on_key, routed = self._locking[lookup.scope]
-        found = [(on_key, {name: value for name, value in values.items() if name != "b_message_id"})]
+        *on_key, routed = self._locking[lookup.scope]
+        key_only = {name: value for name, value in values.items() if name != "b_message_id"}
+        found: list[Sent] = [(statement, key_only) for statement in on_key]
         return found if lookup.message_id is None else [*found, (routed, values)]
+
+    def get_current(self, company_id: Id, ticket_id: Id) -> Sent:
+        """Return the `SELECT` of one ticket as it is now, locked; only for one that is known to be there."""
+        return self._get.with_for_update(), self._bound(company_id=company_id, id=ticket_id)
 
     @staticmethod
     def corrected(old: Snapshot, current: Snapshot, lookup: Lookup) -> Snapshot:
@@ -132,7 +138,13 @@ class Statements:
             for ticket in old.active
             if lookup.scope is Scope.CONNECTION and ticket.connection_id != lookup.connection_id
         )
-        return evolve(old, active=(*current.active, *elsewhere), routed=current.routed or old.routed)
+        return evolve(
+            old,
+            active=(*current.active, *elsewhere),
+            latest_closed=current.latest_closed,
+            occupant=current.occupant,
+            routed=current.routed or old.routed,
+        )
 
     def snapshot(self, rows: Iterable[Sequence[Any]]) -> Snapshot:
         """Return what the rows of `load` say."""
@@ -162,7 +174,9 @@ class Statements:
             field: self._codecs[field].decode(value)
             for field, value in zip(self._fields, values, strict=True)
         }
-        updated_at, status = found["updated_at"], found["status"]
+        # Some hosts leave the last change empty until there is one.
+        updated_at = found["updated_at"] or found.get("created_at") or EPOCH
+        status = found["status"]
         closed_at = None if self.mapping.statuses.is_active(status) else found.get("closed_at") or updated_at
         company_id: Any = found.get("company_id", self.mapping.only_company)
         return Ticket(
@@ -293,6 +307,10 @@ class Statements:
             routed_at < bindparam("b_before", type_=routed_at.type)
         ), {"b_before": before}
 
+    def _message(self, message_id: Id) -> str:
+        """Return what is digested: several tickets tables may share the companion table."""
+        return f"{self.mapping.table.name}\0{encode_id(message_id)}"
+
     def _company(self, company_id: Id) -> Any:
         codec = self._codecs.get("company_id")
         return company_id if codec is None else codec.encode(company_id)
@@ -301,7 +319,7 @@ class Statements:
         return {
             "company_id": self._company(ref.key.company_id),
             "connection_id": self._codecs["connection_id"].encode(ref.key.connection_id),
-            "message_id": ref.message_id,
+            "message_id": self._message(ref.message_id),
         }
 
     # --- keeping others away where no unique rule does ----------------------------------------------------------
@@ -399,20 +417,29 @@ class Statements:
             here = true() if scope is Scope.CONTACT else self._is("connection_id")
             closed = select(*self.columns).where(*contact, here, not_(self._active()), self._no_orphan())
             parts.append(self._first("closed", closed.order_by(*self._latest_closing())))
-        if with_key and self.rule in {UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT}:
-            here = true() if self.rule is UniqueRule.ONE_PER_CONTACT else self._is("connection_id")
-            words = self._detected.words
-            covered = true() if words is None else self._has_status(words)
-            parts.append(self._first("occupant", select(*self.columns).where(*contact, here, covered)))
+        if with_key and (occupying := self._occupying()) is not None:
+            parts.append(self._first("occupant", select(*self.columns).where(*contact, *occupying)))
         if with_message:
             parts.append(self._routed())
         return parts[0] if len(parts) == 1 else union_all(*parts)
 
-    def _build_locking(self, scope: Scope) -> tuple[Executable, Executable]:
+    def _build_locking(self, scope: Scope) -> list[Executable]:
         here = true() if scope is Scope.CONTACT else self._is("connection_id")
         contact = (self._is("company_id"), self._is("contact_id"))
-        on_key = self._role("active", *contact, here, self._active(), self._no_orphan())
-        return on_key.with_for_update(), self._routed().with_for_update()
+        active = self._role("active", *contact, here, self._active(), self._no_orphan())
+        closed = self._role("closed", *contact, here, not_(self._active()), self._no_orphan())
+        parts = [active, closed.order_by(*self._latest_closing()).limit(1)]
+        if (occupying := self._occupying()) is not None:
+            parts.append(self._role("occupant", *contact, *occupying).limit(1))
+        return [part.with_for_update() for part in (*parts, self._routed())]
+
+    def _occupying(self) -> list[ColumnElement[bool]] | None:
+        """Return which rows of a contact leave no room for a new one; None: none do."""
+        if self.rule not in {UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT}:
+            return None
+        here = true() if self.rule is UniqueRule.ONE_PER_CONTACT else self._is("connection_id")
+        words = self._detected.words
+        return [here, true() if words is None else self._has_status(words)]
 
     def _role(self, role: str, *where: ColumnElement[bool]) -> Select[Any]:
         return select(literal_column(f"'{role}'").label("role"), *self.columns).where(*where)
@@ -425,12 +452,13 @@ class Statements:
         columns = self.mapping.columns
         closed_at, updated_at = columns.get("closed_at"), columns["updated_at"]
         newest_id = columns["id"].desc()
-        if closed_at is None:
-            return [updated_at.desc(), newest_id]
-        if isinstance(closed_at.type, Integer) is isinstance(updated_at.type, Integer):
-            return [func.coalesce(closed_at, updated_at).desc(), newest_id]
+        times = [
+            column for column in (closed_at, updated_at, columns.get("created_at")) if column is not None
+        ]
+        if len(times) > 1 and len({isinstance(column.type, Integer) for column in times}) == 1:
+            return [func.coalesce(*times).desc(), newest_id]
         # One counts seconds and the other does not, so they cannot stand in for each other.
-        return [closed_at.is_(None), closed_at.desc(), updated_at.desc(), newest_id]
+        return [*(order for column in times for order in (column.is_(None), column.desc())), newest_id]
 
     def _routed(self) -> Select[Any]:
         messages = self.mapping.message_ids
@@ -449,7 +477,7 @@ class Statements:
             for name in ("company_id", "connection_id", "message_id")
         ]
 
-    def _build_get(self) -> Executable:
+    def _build_get(self) -> Select[Any]:
         return select(*self.columns).where(self._is("company_id"), self._is("id"), self._no_orphan())
 
     def _build_create(self) -> Executable:

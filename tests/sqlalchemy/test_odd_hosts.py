@@ -1,0 +1,257 @@
+"""Hosts whose tables, drivers and transactions are not as one would have made them: seen by a hostile reader."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Engine,
+    Enum,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    text,
+)
+from sqlalchemy.exc import OperationalError
+
+from tests.backends import ONE_PER_DATABASE, Backend, Databases
+from tests.races import Cell, racetrack
+from ticketrouter import (
+    ConflictError,
+    ContentionError,
+    InboundMessage,
+    InvalidMessageError,
+    Outcome,
+    Policy,
+    Reopen,
+    TicketRouter,
+    UniqueRule,
+)
+from ticketrouter.sqlalchemy import (
+    MappingError,
+    SQLAlchemyTicketRepository,
+    TicketMapping,
+    configure_sqlite,
+    detect_unique_rule,
+    is_retryable,
+)
+
+MESSAGE = InboundMessage(1, "a", 10)
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+every_database = pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
+
+
+class Status(enum.Enum):
+    OPEN = "o"
+    PENDING = "p"
+    CLOSED = "c"
+
+
+def a_table(**columns: Any) -> Table:
+    usual: dict[str, Any] = {
+        "id": Column("id", Integer, primary_key=True),
+        "company_id": Column("company_id", Integer, nullable=False),
+        "contact_id": Column("contact_id", String(50), nullable=False),
+        "connection_id": Column("connection_id", Integer, nullable=False),
+        "status": Column("status", String(20), nullable=False),
+        "created_at": Column("created_at", DateTime, nullable=False),
+        "updated_at": Column("updated_at", DateTime, nullable=False),
+        "closed_at": Column("closed_at", DateTime),
+    }
+    return Table("desk", MetaData(), *(usual | columns).values())
+
+
+def a_mapping(table: Table, **options: Any) -> TicketMapping:
+    absent: dict[str, Any] = dict.fromkeys(("is_group", "unread_messages", "user_id", "queue_id"))
+    return TicketMapping(table, **(absent | options))
+
+
+@contextmanager
+def made(databases: Databases, backend: Backend, mapping: TicketMapping, **options: Any) -> Iterator[Engine]:
+    url = databases.new(backend.database)
+    engine = create_engine(url, **options)
+    if backend.database == "sqlite":
+        configure_sqlite(engine)
+    mapping.table.metadata.create_all(engine)
+    mapping.metadata.create_all(engine)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+        databases.drop(url)
+
+
+def router(connection: Any, mapping: TicketMapping, policy: Policy | None = None) -> TicketRouter:
+    return TicketRouter(SQLAlchemyTicketRepository(connection, mapping), policy or Policy())
+
+
+@every_database
+def test_a_status_of_members_is_read_by_its_words(databases: Databases, backend: Backend) -> None:
+    """A column of a Python enum gives members; what they are stored as are the words of the scheme."""
+    words = Enum(
+        Status, values_callable=lambda of: [{"o": "open", "p": "pending", "c": "closed"}[m.value] for m in of]
+    )
+    mapping = a_mapping(a_table(status=Column("status", words, nullable=False)))
+    with made(databases, backend, mapping) as engine:
+        with engine.begin() as connection:
+            ticket = router(connection, mapping).resolve(MESSAGE).ticket
+            closed = router(connection, mapping).close(1, ticket.id)
+        with engine.connect() as connection:
+            stored = connection.execute(text("SELECT status FROM desk")).scalar_one()
+
+    assert ("pending", "closed", "closed") == (ticket.status, closed.status, stored)
+
+
+@every_database
+def test_an_index_on_what_has_no_time_of_closing_is_the_right_rule(
+    databases: Databases, backend: Backend
+) -> None:
+    """Closed tickets have a time of closing: an index over those without is about the active ones."""
+    key = "company_id, contact_id, connection_id"
+    mapping = a_mapping(a_table())
+    with made(databases, backend, mapping) as engine:
+        with engine.begin() as connection:
+            if backend.database == "mariadb":
+                connection.execute(
+                    text("ALTER TABLE desk ADD a INT AS (IF(closed_at IS NULL, 1, NULL)) VIRTUAL")
+                )
+                connection.execute(text(f"CREATE UNIQUE INDEX u ON desk ({key}, a)"))
+            else:
+                connection.execute(text(f"CREATE UNIQUE INDEX u ON desk ({key}) WHERE closed_at IS NULL"))
+        with engine.begin() as connection:
+            rule = detect_unique_rule(connection, mapping)
+            first = router(connection, mapping).resolve(MESSAGE).ticket
+            router(connection, mapping).close(1, first.id)
+            second = router(connection, mapping).resolve(MESSAGE)
+
+    assert (UniqueRule.ACTIVE_PER_CONNECTION, Outcome.CREATED) == (rule, second.outcome)
+
+
+@every_database
+def test_a_row_that_was_never_changed_is_as_old_as_it_is(databases: Databases, backend: Backend) -> None:
+    """An empty time of the last change is read as the time of creation."""
+    mapping = a_mapping(a_table(updated_at=Column("updated_at", DateTime)))
+    row = {"company_id": 1, "contact_id": "a", "connection_id": 10, "status": "open"}
+    with made(databases, backend, mapping) as engine, engine.begin() as connection:
+        connection.execute(mapping.table.insert().values(created_at=NOON.replace(tzinfo=None), **row))
+        (ticket,) = router(connection, mapping).active_tickets(1, "a")
+        joined = router(connection, mapping).resolve(MESSAGE)
+
+    assert (NOON, Outcome.REUSED) == (ticket.updated_at, joined.outcome)
+
+
+@every_database
+def test_a_time_that_is_none_is_read_as_missing(databases: Databases, backend: Backend) -> None:
+    """A number that no time can be is no reason to stop: the last change stands for it."""
+    mapping = a_mapping(a_table(closed_at=Column("closed_at", BigInteger)))
+    row = {"company_id": 1, "contact_id": "a", "connection_id": 10, "status": "closed", "closed_at": 2**60}
+    times = dict.fromkeys(("created_at", "updated_at"), NOON.replace(tzinfo=None))
+    with made(databases, backend, mapping) as engine, engine.begin() as connection:
+        connection.execute(mapping.table.insert().values(**row, **times))
+        found = router(connection, mapping).explain(MESSAGE)
+
+    assert found.facts.latest_closed is not None
+    assert NOON == found.facts.latest_closed.closed_at
+
+
+def test_a_member_of_an_int_enum_is_an_id_like_any_other() -> None:
+    """An id of a subclass of int is written at once, or refused at once."""
+    kind = enum.IntEnum("kind", {"SMALL": 1, "LARGE": 2**40})
+    encode = a_mapping(a_table()).codecs("postgresql")["company_id"].encode
+
+    assert (1, int) == (encode(kind(1)), type(encode(kind(1))))
+    with pytest.raises(InvalidMessageError, match="an int of 32 bits"):
+        encode(kind(2**40))
+
+
+@pytest.mark.parametrize(
+    "backend", [b for b in ONE_PER_DATABASE if b.database != "sqlite"], ids=lambda b: b.name
+)
+def test_autocommit_of_the_driver_is_noticed(databases: Databases, backend: Backend) -> None:
+    """Where the driver commits each statement, nothing keeps others away, and that is said."""
+    mapping = a_mapping(a_table())
+    with (
+        made(databases, backend, mapping, connect_args={"autocommit": True}) as engine,
+        engine.begin() as connection,
+        pytest.raises(MappingError, match="without AUTOCOMMIT"),
+    ):
+        router(connection, mapping).resolve(MESSAGE)
+
+
+@every_database
+def test_two_tables_do_not_share_their_message_ids(databases: Databases, backend: Backend) -> None:
+    """The same message id in two tickets tables of one database are two messages."""
+    one = a_mapping(a_table())
+    other = a_mapping(
+        Table(
+            "desk2",
+            MetaData(),
+            *(
+                Column(c.name, c.type, nullable=c.nullable, primary_key=c.primary_key)
+                for c in one.table.columns
+            ),
+        )
+    )
+    message = InboundMessage(1, "a", 10, message_id="m")
+    with made(databases, backend, one) as engine:
+        other.table.metadata.create_all(engine)
+        with engine.begin() as connection:
+            outcomes = [router(connection, mapping).resolve(message).outcome for mapping in (one, other, one)]
+
+    assert [Outcome.CREATED, Outcome.CREATED, Outcome.DUPLICATE] == outcomes
+
+
+def test_what_hides_a_deadlock_is_retryable_too() -> None:
+    """A savepoint that went with its transaction fails in its turn: the deadlock behind it still counts."""
+    hidden = OperationalError("RELEASE SAVEPOINT", {}, Exception(1305, "SAVEPOINT does not exist"))
+    hidden.__context__ = ContentionError("a deadlock")
+
+    assert is_retryable(hidden)
+    assert not is_retryable(OperationalError("RELEASE SAVEPOINT", {}, Exception(1305, "does not exist")))
+
+
+# --- MariaDB reads an old snapshot until the transaction ends -------------------------------------------------
+
+OLD = Cell("mariadb", "REPEATABLE READ", UniqueRule.ACTIVE_PER_CONNECTION, old_snapshot=True)
+
+
+def test_what_was_closed_meanwhile_is_reopened_by_the_policy(databases: Databases) -> None:
+    """The fresh look after a lost race sees the ticket closed, and reopens it where the policy says so."""
+    with racetrack(databases, OLD) as (engine, mapping):
+        with engine.begin() as early:
+            ticket = router(early, mapping).resolve(MESSAGE).ticket
+        with engine.begin() as late:
+            assert router(late, mapping).active_tickets(1, "a") == [ticket]
+            with engine.begin() as early:
+                router(early, mapping).close(1, ticket.id)
+            found = router(late, mapping, Policy(reopen=Reopen.always())).resolve(MESSAGE)
+
+    assert (Outcome.REOPENED, ticket.id) == (found.outcome, found.ticket.id)
+
+
+def test_a_stale_agent_is_told_and_not_sent_round_in_circles(databases: Databases) -> None:
+    """Accepting what another agent has is a conflict, and closing what is closed is harmless, on an old snapshot too."""
+    with racetrack(databases, OLD) as (engine, mapping):
+        with engine.begin() as early:
+            one = router(early, mapping).resolve(MESSAGE).ticket
+            two = router(early, mapping).resolve(InboundMessage(1, "b", 10)).ticket
+        with engine.begin() as late:
+            assert router(late, mapping).active_tickets(1, "a") == [one]
+            with engine.begin() as early:
+                router(early, mapping).accept(1, one.id, 7)
+                closed = router(early, mapping).close(1, two.id)
+            with pytest.raises(ConflictError, match="accepted by user 7"):
+                router(late, mapping).accept(1, one.id, 8)
+            again = router(late, mapping).close(1, two.id)
+
+    assert closed == again
