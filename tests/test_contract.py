@@ -109,7 +109,9 @@ class TestLoad:
         store.insert(a_ticket(status="closed", closed_at=NOW))
         last = store.insert(a_ticket(TicketKey(1, 5511999999999, 13), "closed", closed_at=LATER))
         store.insert(a_ticket(TicketKey(2, 5511999999999, 13), "closed", closed_at=LATER + timedelta(1)))
-        lookup = Lookup.of(InboundMessage(1, 5511999999999, 10), Policy(scope=Scope.CONTACT))
+        lookup = Lookup.of(
+            InboundMessage(1, 5511999999999, 10), Policy(scope=Scope.CONTACT, reopen=Reopen.always())
+        )
         with store.transaction() as repository:
             found = repository.load(lookup)
 

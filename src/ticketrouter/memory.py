@@ -51,7 +51,9 @@ class InMemoryTicketRepository:
         self._next_id = next_id
         self._lock = threading.RLock()
         self._tickets: dict[Id, Ticket] = {}
-        self._of_contact: dict[_Contact, list[Id]] = {}
+        # By contact and by whether they are active: closed tickets grow many, and few messages ask for them.
+        self._active_of: dict[_Contact, dict[Id, None]] = {}
+        self._closed_of: dict[_Contact, dict[Id, None]] = {}
         self._routed: dict[tuple[Id, Id, Id], tuple[Id, datetime]] = {}
         for ticket in tickets:
             self._refuse_unlawful(ticket)
@@ -71,19 +73,14 @@ class InMemoryTicketRepository:
     def load(self, lookup: Lookup) -> Snapshot:
         """Find what must be known to decide: see `TicketRepository.load`."""
         with self._lock:
-            of_contact = self._all_of(lookup.company_id, lookup.contact_id)
-            active = [ticket for ticket in of_contact if self._is_active(ticket)]
+            contact = lookup.company_id, lookup.contact_id
+            active = self._those(self._active_of, contact)
             if lookup.connection_id is None:
                 return Snapshot(active, unique_rule=self._unique_rule)
             key = TicketKey(lookup.company_id, lookup.contact_id, lookup.connection_id)
-            closed = [
-                ticket
-                for ticket in of_contact
-                if not self._is_active(ticket) and (lookup.scope is Scope.CONTACT or ticket.key == key)
-            ]
             return Snapshot(
                 active=active,
-                latest_closed=max(closed, key=_closing, default=None),
+                latest_closed=self._latest_closed(lookup) if lookup.closed else None,
                 occupant=self._occupant(key),
                 routed=self._routed_to(lookup),
                 unique_rule=self._unique_rule,
@@ -196,8 +193,12 @@ class InMemoryTicketRepository:
     # --- what the writes and the look-ups stand on -----------------------------------------------------------
 
     def _put(self, ticket: Ticket) -> Ticket:
-        if ticket.id not in self._tickets:
-            self._of_contact.setdefault((ticket.company_id, ticket.contact_id), []).append(ticket.id)
+        contact = ticket.company_id, ticket.contact_id
+        here, there = self._active_of, self._closed_of
+        if not self._is_active(ticket):
+            here, there = there, here
+        here.setdefault(contact, {})[ticket.id] = None
+        there.get(contact, {}).pop(ticket.id, None)
         self._tickets[ticket.id] = ticket
         return ticket
 
@@ -216,12 +217,18 @@ class InMemoryTicketRepository:
     def _is_active(self, ticket: Ticket) -> bool:
         return self._statuses.is_active(ticket.status)
 
-    def _all_of(self, company_id: Id, contact_id: Id) -> list[Ticket]:
-        return [self._tickets[each] for each in self._of_contact.get((company_id, contact_id), ())]
+    def _those(self, index: dict[_Contact, dict[Id, None]], contact: _Contact) -> list[Ticket]:
+        return [self._tickets[each] for each in index.get(contact, ())]
 
     def _active_on(self, key: TicketKey) -> Ticket | None:
-        of_contact = self._all_of(key.company_id, key.contact_id)
-        return next((t for t in of_contact if t.key == key and self._is_active(t)), None)
+        active = self._those(self._active_of, (key.company_id, key.contact_id))
+        return next((ticket for ticket in active if ticket.connection_id == key.connection_id), None)
+
+    def _latest_closed(self, lookup: Lookup) -> Ticket | None:
+        closed = self._those(self._closed_of, (lookup.company_id, lookup.contact_id))
+        if lookup.scope is Scope.CONNECTION:
+            closed = [ticket for ticket in closed if ticket.connection_id == lookup.connection_id]
+        return max(closed, key=_closing, default=None)
 
     def _still(self, seen: Ticket, *, active: bool) -> Ticket:
         ticket = self._tickets.get(seen.id)
@@ -231,14 +238,16 @@ class InMemoryTicketRepository:
 
     def _occupant(self, key: TicketKey) -> Ticket | None:
         """Return the row beside which the unique rule allows no new one."""
-        of_contact = self._all_of(key.company_id, key.contact_id)
+        contact = key.company_id, key.contact_id
         match self._unique_rule:
             case UniqueRule.NONE | UniqueRule.ACTIVE_PER_CONNECTION:
                 return None
             case UniqueRule.ONE_PER_CONNECTION:
-                return next((ticket for ticket in of_contact if ticket.key == key), None)
+                rows = (*self._those(self._active_of, contact), *self._those(self._closed_of, contact))
+                return next((ticket for ticket in rows if ticket.connection_id == key.connection_id), None)
             case UniqueRule.ONE_PER_CONTACT:
-                return next(iter(of_contact), None)
+                rows = (*self._those(self._active_of, contact), *self._those(self._closed_of, contact))
+                return next(iter(rows), None)
             case _:
                 assert_never(self._unique_rule)
 

@@ -54,6 +54,7 @@ class Lookup:
         connection_id: the connection of the key; None: only the contact's active tickets are asked for.
         scope: whether `latest_closed` is looked for on this connection or on all.
         message_id: the message id whose ticket, if any, is `routed`.
+        closed: whether `latest_closed` is asked for: it costs a search, and some policies never reopen.
         claim: whether a write on this key may follow, so that a repository without a unique rule must now
             keep others from it until the host's transaction ends.
         overtaken: whether a write of this operation has just lost a race, so that a repository whose
@@ -65,14 +66,23 @@ class Lookup:
     connection_id: Id | None = field(default=None, validator=optional(checks.an_id))
     scope: Scope = Scope.CONNECTION
     message_id: Id | None = None
+    closed: bool = True
     claim: bool = False
     overtaken: bool = False
 
     @classmethod
     def of(cls, message: InboundMessage, policy: Policy) -> Lookup:
         """Return what must be known to decide on a message."""
-        key, scope = message.key, policy.of(message).scope
-        return cls(key.company_id, key.contact_id, key.connection_id, scope, message.message_id, claim=True)
+        key, policy = message.key, policy.of(message)
+        return cls(
+            key.company_id,
+            key.contact_id,
+            key.connection_id,
+            policy.scope,
+            message.message_id,
+            closed=policy.reopen.window is not None,
+            claim=True,
+        )
 
     @classmethod
     def at(cls, key: TicketKey, *, claim: bool = False) -> Lookup:

@@ -132,7 +132,7 @@ class TicketRouter:
         """
         _check(message, InboundMessage, "message")
         policy = _policy_for(self._policy, message.key)
-        snapshot = self._load(evolve(Lookup.of(message, policy), claim=False), overtaken=False)
+        snapshot = self._load(evolve(Lookup.of(message, policy), closed=True, claim=False), overtaken=False)
         return explain(message, snapshot, policy, _now(self._clock))
 
     def find_active(self, key: TicketKey) -> Ticket | None:
@@ -372,7 +372,9 @@ class AsyncTicketRouter:
         """
         _check(message, InboundMessage, "message")
         policy = _policy_for(self._policy, message.key)
-        snapshot = await self._load(evolve(Lookup.of(message, policy), claim=False), overtaken=False)
+        snapshot = await self._load(
+            evolve(Lookup.of(message, policy), closed=True, claim=False), overtaken=False
+        )
         return explain(message, snapshot, policy, _now(self._clock))
 
     async def find_active(self, key: TicketKey) -> Ticket | None:

@@ -902,3 +902,12 @@ def test_the_first_id_is_a_number(bad):
     """`next_id` is refused when the repository is made, not when the first ticket is."""
     with pytest.raises(InvalidMessageError, match="next_id"):
         InMemoryTicketRepository(next_id=bad)
+
+
+def test_the_last_closed_ticket_is_found_only_when_it_is_asked_for():
+    """A policy that never reopens does not pay for a search."""
+    repository = InMemoryTicketRepository([a_closed_ticket()])
+    asked = Lookup.at(KEY)
+
+    assert repository.load(asked).latest_closed == repository.tickets[0]
+    assert repository.load(attrs.evolve(asked, closed=False)).latest_closed is None

@@ -143,7 +143,7 @@ def test_the_repository_is_asked_by_the_scope_of_the_message(route):
 
     route(repository, Policy(groups=Policy(Scope.CONTACT))).resolve(a_message(group_id=9, message_id="m"))
 
-    assert repository.lookups == [Lookup(1, 9, 100, Scope.CONTACT, "m", claim=True)]
+    assert repository.lookups == [Lookup(1, 9, 100, Scope.CONTACT, "m", closed=False, claim=True)]
     assert [(ticket.contact_id, ticket.is_group) for ticket in repository.tickets] == [(9, True)]
 
 
@@ -660,7 +660,7 @@ def test_a_race_is_run_again_until_it_is_won(route):
     assert repository.calls == ["load", "commit"] * 4
     assert [lookup.overtaken for lookup in repository.lookups] == [False, True, True, True]
     assert {attrs.evolve(lookup, overtaken=False) for lookup in repository.lookups} == {
-        Lookup(1, 10, 100, claim=True)
+        Lookup(1, 10, 100, closed=False, claim=True)
     }
 
 

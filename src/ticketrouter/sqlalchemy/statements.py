@@ -80,7 +80,7 @@ class Statements:
         self._detected = detected
         self._codecs = mapping.codecs(dialect_name)
         self._fields = tuple(field for field in FIELDS if field in mapping.columns)
-        self._loads: dict[tuple[bool, Scope, bool], Executable] = {}
+        self._loads: dict[tuple[bool, Scope, bool, bool], Executable] = {}
         self._locking: dict[Scope, list[Executable]] = {}
         self._get = self._build_get()
         self._create = self._build_create()
@@ -99,7 +99,7 @@ class Statements:
     def load(self, lookup: Lookup) -> Sent:
         """Return the one `SELECT` that finds everything for a Snapshot."""
         with_key, with_message = lookup.connection_id is not None, lookup.message_id is not None
-        variant = (with_key, lookup.scope, with_key and with_message)
+        variant = (with_key, lookup.scope, lookup.closed, with_key and with_message)
         statement = self._loads.get(variant)
         if statement is None:
             statement = self._loads[variant] = self._build_load(*variant)
@@ -410,10 +410,10 @@ class Statements:
 
     # --- the building, once ----------------------------------------------------------------------------------
 
-    def _build_load(self, with_key: bool, scope: Scope, with_message: bool) -> Executable:
+    def _build_load(self, with_key: bool, scope: Scope, with_closed: bool, with_message: bool) -> Executable:
         contact = (self._is("company_id"), self._is("contact_id"))
         parts = [self._role("active", *contact, self._active(), self._no_orphan())]
-        if with_key:
+        if with_key and with_closed:
             here = true() if scope is Scope.CONTACT else self._is("connection_id")
             closed = select(*self.columns).where(*contact, here, not_(self._active()), self._no_orphan())
             parts.append(self._first("closed", closed.order_by(*self._latest_closing())))
