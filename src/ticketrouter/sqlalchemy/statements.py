@@ -83,6 +83,7 @@ class Statements:
         self._loads: dict[tuple[bool, Scope, bool, bool], Executable] = {}
         self._locking: dict[Scope, list[Executable]] = {}
         self._get = self._build_get()
+        self._get_current = self._get.with_for_update()
         self._create = self._build_create()
         self._stranger = self._build_stranger()
         self._reuse = self._build_reuse()
@@ -91,7 +92,10 @@ class Statements:
         self._close = self._build_close()
         self._transfer = self._build_transfer()
         self._record = self._build_record()
+        self._discard = delete(mapping.table).where(self._is("company_id"), self._is("id"))
         self._forget = self._build_forget()
+        self._forget_vain = self._build_forget_vain()
+        self._forget_before = self._build_forget_before()
         self._claim = self._build_claim()
 
     # --- reading ---------------------------------------------------------------------------------------------
@@ -128,7 +132,7 @@ class Statements:
 
     def get_current(self, company_id: Id, ticket_id: Id) -> Sent:
         """Return the `SELECT` of one ticket as it is now, locked; only for one that is known to be there."""
-        return self._get.with_for_update(), self._bound(company_id=company_id, id=ticket_id)
+        return self._get_current, self._bound(company_id=company_id, id=ticket_id)
 
     @staticmethod
     def corrected(old: Snapshot, current: Snapshot, lookup: Lookup) -> Snapshot:
@@ -271,9 +275,7 @@ class Statements:
 
     def discard(self, ticket: Ticket) -> Sent:
         """Return the `DELETE` of a ticket that this very transaction has created, and nobody has seen."""
-        table = self.mapping.table
-        statement = delete(table).where(self._is("company_id"), self._is("id"))
-        return statement, self._bound(company_id=ticket.company_id, id=ticket.id)
+        return self._discard, self._bound(company_id=ticket.company_id, id=ticket.id)
 
     # --- the record of message ids ---------------------------------------------------------------------------
 
@@ -290,11 +292,7 @@ class Statements:
 
     def forget_vain(self, ref: MessageRef) -> Sent:
         """Return the `DELETE` of a message id whose ticket the host has deleted since."""
-        messages = self.mapping.message_ids
-        ticket = self.mapping.columns["id"]
-        there = (self._is("company_id"), ticket == messages.c.ticket_id, self._no_orphan())
-        gone = not_(exists(select(ticket).where(*there)))
-        return self._forget.where(gone), {f"b_{name}": value for name, value in self._ref(ref).items()}
+        return self._forget_vain, {f"b_{name}": value for name, value in self._ref(ref).items()}
 
     def _token(self) -> dict[str, Any]:
         """Return what no other statement of this connection has set the variable to."""
@@ -302,10 +300,7 @@ class Statements:
 
     def forget_before(self, before: datetime) -> Sent:
         """Return the `DELETE` of every message id that was recorded before a time, of whatever company."""
-        routed_at = self.mapping.message_ids.c.routed_at
-        return delete(self.mapping.message_ids).where(
-            routed_at < bindparam("b_before", type_=routed_at.type)
-        ), {"b_before": before}
+        return self._forget_before, {"b_before": before}
 
     def _message(self, message_id: Id) -> str:
         """Return what is digested: several tickets tables may share the companion table."""
@@ -645,6 +640,15 @@ class Statements:
                 return on_sqlite.on_conflict_do_update(index_elements=list(anchors.primary_key), set_=change)
             case _:
                 return mysql.insert(anchors).values(version=0).on_duplicate_key_update(change)
+
+    def _build_forget_vain(self) -> Delete:
+        ticket, recorded = self.mapping.columns["id"], self.mapping.message_ids.c.ticket_id
+        there = (self._is("company_id"), ticket == recorded, self._no_orphan())
+        return self._build_forget().where(not_(exists(select(ticket).where(*there))))
+
+    def _build_forget_before(self) -> Delete:
+        routed_at = self.mapping.message_ids.c.routed_at
+        return delete(self.mapping.message_ids).where(routed_at < bindparam("b_before", type_=routed_at.type))
 
     def _build_forget(self) -> Delete:
         return delete(self.mapping.message_ids).where(*self._is_message())
