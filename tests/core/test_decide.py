@@ -829,3 +829,11 @@ def test_nothing_found_is_nothing():
     assert Snapshot().active_anywhere() is None
     assert Snapshot().active_elsewhere(100) == ()
     assert Snapshot(unique_rule=UniqueRule.ONE_PER_CONTACT).in_the_way() is None
+
+
+def test_a_message_id_that_came_with_another_contact_is_reported():
+    """Rule 1 answers by the id alone; the reason tells that the contacts differ."""
+    snapshot = Snapshot(routed=HERE)
+    message = a_message(contact_id=11, message_id="m")
+
+    assert Duplicate(HERE, Reason.ROUTED_FOR_ANOTHER_CONTACT) == decide(message, snapshot, Policy(), NOW)
