@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from ticketrouter import ContentionError, InboundMessage, Outcome, TicketRouter
+from ticketrouter import ContentionError, InboundMessage, Outcome, RepositoryError, TicketRouter
 from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository, configure_sqlite, metadata
 
 MESSAGE = InboundMessage(1, "c", 10)
@@ -41,6 +41,44 @@ def test_autocommit_keeps_what_was_routed(tmp_path: Path, where: str) -> None:
     engine.dispose()
 
     assert (Outcome.CREATED, 1) == (made.outcome, found)
+
+
+def test_a_message_id_in_autocommit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """Nothing is half-done: no ticket is left behind by a message whose id cannot be recorded with it."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'auto.sqlite3'}", isolation_level="AUTOCOMMIT")
+    configure_sqlite(engine)
+    metadata.create_all(engine)
+    with engine.connect() as connection:
+        with pytest.raises(RepositoryError, match="needs a transaction"):
+            TicketRouter(SQLAlchemyTicketRepository(connection)).resolve(
+                InboundMessage(1, "c", 10, message_id="m")
+            )
+        found = connection.execute(text("SELECT COUNT(*) FROM ticketrouter_tickets")).scalar_one()
+    engine.dispose()
+
+    assert found == 0
+
+
+def test_a_write_that_the_host_refuses_leaves_no_message_id(tmp_path: Path) -> None:
+    """A host that commits after its own trigger's refusal keeps no id without its write: it can come again."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'trigger.sqlite3'}")
+    configure_sqlite(engine)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        router = TicketRouter(SQLAlchemyTicketRepository(connection))
+        router.resolve(MESSAGE)
+        refuse = "CREATE TRIGGER t BEFORE UPDATE ON ticketrouter_tickets BEGIN SELECT RAISE(FAIL, 'no'); END"
+        connection.execute(text(refuse))
+        with pytest.raises(RepositoryError):
+            router.resolve(InboundMessage(1, "c", 10, message_id="m"))
+        connection.execute(text("DROP TRIGGER t"))
+    with engine.begin() as connection:
+        again = TicketRouter(SQLAlchemyTicketRepository(connection)).resolve(
+            InboundMessage(1, "c", 10, message_id="m")
+        )
+    engine.dispose()
+
+    assert (Outcome.REUSED, 2) == (again.outcome, again.ticket.unread_messages)
 
 
 def test_a_host_in_the_unsafe_mode_is_warned_once(tmp_path: Path) -> None:

@@ -7,19 +7,19 @@ rolled back, closed, retried or created. An error of the driver comes out as our
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar, assert_never
 from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import evolve, frozen
 from sqlalchemy import Connection, CursorResult, Dialect, inspect
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
 from ticketrouter.checks import Id, as_member, as_utc
-from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError
+from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError, TicketRouterError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.log import logger
 from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule
@@ -312,13 +312,13 @@ class _Work:
             raise InvalidMessageError(
                 "company_id", decision.key.company_id, f"{self._only_company!r}, the only one of this table"
             )
+        ref = self._to_record(decision.message_ref)  # refused, if at all, before anything is written
         row, made = self._inserted(self.statements.create(decision))
         if row is None or not made:
             self._refuse_other_index(decision.key, row)
             self._refuse_stranger(decision.key)
             raise ConflictError("the key was taken meanwhile")
         ticket = self.statements.ticket(row)
-        ref = self._to_record(decision.message_ref)
         if ref is not None and not self._record(ref, ticket, decision.at):
             self._execute(self.statements.discard(ticket))
             raise ConflictError("the message was routed meanwhile")
@@ -367,8 +367,11 @@ class _Work:
             raise ConflictError("the message was routed meanwhile")
         try:
             yield
-        except ConflictError:
-            self._execute(self.statements.forget(ref))
+        except (TicketRouterError, SQLAlchemyError):
+            # A host that commits all the same must not keep an id without its write. Where the transaction is
+            # of no more use the statement fails too, and the first error is the one to tell.
+            with suppress(SQLAlchemyError):
+                self._execute(self.statements.forget(ref))
             raise
 
     def _record(self, ref: MessageRef, ticket: Ticket, at: datetime) -> bool:
