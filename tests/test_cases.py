@@ -195,7 +195,7 @@ def as_values(fields: dict[str, Any]) -> dict[str, Any]:
 
 def as_json(ticket: Ticket) -> dict[str, Any]:
     """Write a ticket as `after` has it: without its id."""
-    fields = attrs.asdict(ticket, filter=lambda field, _: field.name != "id")
+    fields = attrs.asdict(ticket, filter=lambda field, _: field.name not in {"id", "change"})
     return {name: as_text(value) if isinstance(value, datetime) else value for name, value in fields.items()}
 
 

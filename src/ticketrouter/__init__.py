@@ -17,6 +17,7 @@ from ticketrouter.errors import (
     TicketRouterError,
 )
 from ticketrouter.model import (
+    Change,
     InboundMessage,
     MessageKind,
     Outcome,
@@ -36,6 +37,7 @@ __all__ = [
     "AsyncTicketRepository",
     "AsyncTicketRouter",
     "BlockedBySchemaError",
+    "Change",
     "ConflictError",
     "ContentionError",
     "Effect",

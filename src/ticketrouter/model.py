@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from typing import assert_never
 
 from attrs import field, frozen
 from attrs.validators import optional
@@ -171,6 +172,8 @@ class Ticket:
         created_at: when it was created.
         updated_at: when it was last touched: what "most recently active" goes by.
         closed_at: when it was closed; None while it is active.
+        change: what the call of the router that returned it has changed, for the host to tell others once it has
+            committed; None where nothing was changed. It has no part in equality.
 
     Raises:
         InvalidMessageError: if a field is not valid.
@@ -188,11 +191,56 @@ class Ticket:
     created_at: datetime = field(converter=_created_at)
     updated_at: datetime = field(converter=_updated_at)
     closed_at: datetime | None = field(default=None, converter=_closed_at)
+    change: Change | None = field(default=None, kw_only=True, eq=False, repr=False)
 
     @property
     def key(self) -> TicketKey:
         """What at most one active ticket exists for."""
         return TicketKey(self.company_id, self.contact_id, self.connection_id)
+
+
+@frozen
+class Change:
+    """What one call has changed of a ticket: an event as a value, to be told after the host's own commit.
+
+    What was before is None for a ticket that has just been created.
+
+    Args:
+        created: whether the ticket is new.
+        old_status: its status before.
+        new_status: its status now.
+        old_connection_id: its connection before.
+        new_connection_id: its connection now.
+        old_user_id: its agent before, if any.
+        new_user_id: its agent now, if any.
+        old_queue_id: its queue before, if any.
+        new_queue_id: its queue now, if any.
+    """
+
+    created: bool
+    old_status: str | None
+    new_status: str
+    old_connection_id: Id | None
+    new_connection_id: Id
+    old_user_id: Id | None
+    new_user_id: Id | None
+    old_queue_id: Id | None
+    new_queue_id: Id | None
+
+    @classmethod
+    def between(cls, before: Ticket | None, after: Ticket) -> Change:
+        """Return what lies between a ticket as it was seen and as it is now; None: it was not there before."""
+        return cls(
+            created=before is None,
+            old_status=None if before is None else before.status,
+            new_status=after.status,
+            old_connection_id=None if before is None else before.connection_id,
+            new_connection_id=after.connection_id,
+            old_user_id=None if before is None else before.user_id,
+            new_user_id=after.user_id,
+            old_queue_id=None if before is None else before.queue_id,
+            new_queue_id=after.queue_id,
+        )
 
 
 def as_tuple(tickets: Iterable[Ticket]) -> tuple[Ticket, ...]:
@@ -294,12 +342,14 @@ class Resolution:
         reason: the rule that decided.
         other_active: what the contact has active on other connections, newest first: a report, no cause.
         ticket: the message's ticket; None only for an ignored message.
+        before: the ticket as it was seen, where the message has reopened it; it has no part in equality.
     """
 
     outcome: Outcome
     reason: Reason
     other_active: tuple[Ticket, ...] = field(default=(), converter=as_tuple)
     _ticket: Ticket | None = field(default=None, alias="ticket")
+    _before: Ticket | None = field(default=None, alias="before", eq=False, repr=False)
 
     @property
     def ticket(self) -> Ticket:
@@ -311,3 +361,19 @@ class Resolution:
         if self._ticket is None:
             raise NoTicketError(f"the message has no ticket: it was ignored ({self.reason})")
         return self._ticket
+
+    @property
+    def change(self) -> Change | None:
+        """What the message has changed of its ticket, besides counting; None if it was ignored or a duplicate."""
+        match self.outcome:
+            case Outcome.IGNORED | Outcome.DUPLICATE:
+                return None
+            case Outcome.CREATED:
+                return Change.between(None, self.ticket)
+            case Outcome.REUSED:
+                # A message that joins a ticket leaves all of it as it is but the count and the time.
+                return Change.between(self.ticket, self.ticket)
+            case Outcome.REOPENED:
+                return Change.between(self._before, self.ticket)
+            case _:
+                assert_never(self.outcome)

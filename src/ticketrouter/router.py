@@ -30,8 +30,8 @@ from ticketrouter.lifecycle import (
     transfer_ticket,
 )
 from ticketrouter.log import log_answer
-from ticketrouter.model import InboundMessage, Resolution, Ticket, TicketKey, newest_first
-from ticketrouter.policy import Decision, Duplicate, Ignore, Lookup, Snapshot, decide
+from ticketrouter.model import Change, InboundMessage, Resolution, Ticket, TicketKey, newest_first
+from ticketrouter.policy import Create, Decision, Duplicate, Ignore, Lookup, Reopen, Snapshot, decide
 from ticketrouter.repository import AsyncTicketRepository, TicketRepository
 
 PolicyChoice: TypeAlias = Policy | Callable[[TicketKey], Policy]
@@ -98,7 +98,7 @@ class TicketRouter:
         policy = _policy_for(self._policy, message.key)
         see = partial(self._load, Lookup.of(message, policy))
         decision, ticket = self._settle(see, partial(_decide, message=message, policy=policy))
-        return Resolution(decision.outcome, decision.reason, decision.other_active, ticket)
+        return _resolution(decision, ticket)
 
     def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
         """Find the tickets of several messages, in their order and with the same results as one by one.
@@ -192,8 +192,8 @@ class TicketRouter:
         _check(key, TicketKey, "key")
         _check(is_group, bool, "is_group")
         choose = partial(open_ticket, key=key, is_group=is_group, user_id=user_id, queue_id=queue_id)
-        _, ticket = self._settle(partial(self._load, Lookup.at(key, claim=True)), choose)
-        return _present(ticket)
+        answer, ticket = self._settle(partial(self._load, Lookup.at(key, claim=True)), choose)
+        return _with_change(answer, ticket)
 
     def accept(self, company_id: Id, ticket_id: Id, user_id: Id) -> Ticket:
         """Give a ticket to an agent; it is harmless where the agent has accepted it already.
@@ -207,8 +207,8 @@ class TicketRouter:
         """
         checks.check_id("user_id", user_id)
         choose = partial(accept_ticket, user_id=user_id, statuses=self._repository.statuses)
-        _, ticket = self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
-        return _present(ticket)
+        answer, ticket = self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
+        return _with_change(answer, ticket)
 
     def close(self, company_id: Id, ticket_id: Id) -> Ticket:
         """Close a ticket; it is harmless where it is closed already.
@@ -220,8 +220,8 @@ class TicketRouter:
             One `get`, and one `commit` where there is something to change; again after a lost race.
         """
         choose = partial(close_ticket, statuses=self._repository.statuses)
-        _, ticket = self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
-        return _present(ticket)
+        answer, ticket = self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
+        return _with_change(answer, ticket)
 
     def reopen(self, company_id: Id, ticket_id: Id) -> Ticket:
         """Reopen a ticket into its queue, without an agent; it is harmless where it is active.
@@ -235,8 +235,8 @@ class TicketRouter:
             race.
         """
         choose = partial(reopen_ticket, statuses=self._repository.statuses)
-        _, ticket = self._settle(partial(self._view, TicketRef(company_id, ticket_id), None), choose)
-        return _present(ticket)
+        answer, ticket = self._settle(partial(self._view, TicketRef(company_id, ticket_id), None), choose)
+        return _with_change(answer, ticket)
 
     def transfer(self, company_id: Id, ticket_id: Id, connection_id: Id) -> Ticket:
         """Move an active ticket to another connection; it is harmless where it is there already.
@@ -254,8 +254,8 @@ class TicketRouter:
         checks.check_id("connection_id", connection_id)
         choose = partial(transfer_ticket, connection_id=connection_id, statuses=self._repository.statuses)
         see = partial(self._view, TicketRef(company_id, ticket_id), connection_id)
-        _, ticket = self._settle(see, choose)
-        return _present(ticket)
+        answer, ticket = self._settle(see, choose)
+        return _with_change(answer, ticket)
 
     def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return self._repository.load(evolve(lookup, overtaken=overtaken))
@@ -338,7 +338,7 @@ class AsyncTicketRouter:
         policy = _policy_for(self._policy, message.key)
         see = partial(self._load, Lookup.of(message, policy))
         decision, ticket = await self._settle(see, partial(_decide, message=message, policy=policy))
-        return Resolution(decision.outcome, decision.reason, decision.other_active, ticket)
+        return _resolution(decision, ticket)
 
     async def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
         """Find the tickets of several messages, in their order and with the same results as one by one.
@@ -434,8 +434,8 @@ class AsyncTicketRouter:
         _check(key, TicketKey, "key")
         _check(is_group, bool, "is_group")
         choose = partial(open_ticket, key=key, is_group=is_group, user_id=user_id, queue_id=queue_id)
-        _, ticket = await self._settle(partial(self._load, Lookup.at(key, claim=True)), choose)
-        return _present(ticket)
+        answer, ticket = await self._settle(partial(self._load, Lookup.at(key, claim=True)), choose)
+        return _with_change(answer, ticket)
 
     async def accept(self, company_id: Id, ticket_id: Id, user_id: Id) -> Ticket:
         """Give a ticket to an agent; it is harmless where the agent has accepted it already.
@@ -449,8 +449,8 @@ class AsyncTicketRouter:
         """
         checks.check_id("user_id", user_id)
         choose = partial(accept_ticket, user_id=user_id, statuses=self._repository.statuses)
-        _, ticket = await self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
-        return _present(ticket)
+        answer, ticket = await self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
+        return _with_change(answer, ticket)
 
     async def close(self, company_id: Id, ticket_id: Id) -> Ticket:
         """Close a ticket; it is harmless where it is closed already.
@@ -462,8 +462,8 @@ class AsyncTicketRouter:
             One `get`, and one `commit` where there is something to change; again after a lost race.
         """
         choose = partial(close_ticket, statuses=self._repository.statuses)
-        _, ticket = await self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
-        return _present(ticket)
+        answer, ticket = await self._settle(partial(self._get, TicketRef(company_id, ticket_id)), choose)
+        return _with_change(answer, ticket)
 
     async def reopen(self, company_id: Id, ticket_id: Id) -> Ticket:
         """Reopen a ticket into its queue, without an agent; it is harmless where it is active.
@@ -477,8 +477,10 @@ class AsyncTicketRouter:
             race.
         """
         choose = partial(reopen_ticket, statuses=self._repository.statuses)
-        _, ticket = await self._settle(partial(self._view, TicketRef(company_id, ticket_id), None), choose)
-        return _present(ticket)
+        answer, ticket = await self._settle(
+            partial(self._view, TicketRef(company_id, ticket_id), None), choose
+        )
+        return _with_change(answer, ticket)
 
     async def transfer(self, company_id: Id, ticket_id: Id, connection_id: Id) -> Ticket:
         """Move an active ticket to another connection; it is harmless where it is there already.
@@ -496,8 +498,8 @@ class AsyncTicketRouter:
         checks.check_id("connection_id", connection_id)
         choose = partial(transfer_ticket, connection_id=connection_id, statuses=self._repository.statuses)
         see = partial(self._view, TicketRef(company_id, ticket_id), connection_id)
-        _, ticket = await self._settle(see, choose)
-        return _present(ticket)
+        answer, ticket = await self._settle(see, choose)
+        return _with_change(answer, ticket)
 
     async def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return await self._repository.load(evolve(lookup, overtaken=overtaken))
@@ -584,7 +586,18 @@ def _found(ticket: Ticket | None, ref: TicketRef) -> Ticket:
     return ticket
 
 
-def _present(ticket: Ticket | None) -> Ticket:
+def _resolution(decision: Decision, ticket: Ticket | None) -> Resolution:
+    before = decision.ticket if isinstance(decision, Reopen) else None
+    return Resolution(decision.outcome, decision.reason, decision.other_active, ticket, before)
+
+
+def _with_change(answer: Write | Keep, ticket: Ticket | None) -> Ticket:
     if ticket is None:
         raise AssertionError("only an ignored message has no ticket")
-    return ticket
+    match answer:
+        case Keep():
+            return ticket
+        case Create():
+            return evolve(ticket, change=Change.between(None, ticket))
+        case _:
+            return evolve(ticket, change=Change.between(answer.ticket, ticket))

@@ -244,7 +244,9 @@ class Model:
 
 
 def _plain(value: Any) -> Any:
-    return attrs.asdict(value) if attrs.has(type(value)) else value
+    if not attrs.has(type(value)):
+        return value
+    return attrs.asdict(value, filter=lambda field, _: field.name != "change")
 
 
 def _about(row: Row, message: InboundMessage) -> InboundMessage:
