@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.program import tickets
 from ticketrouter import ContentionError, InboundMessage, Outcome, TicketRouter, TicketRouterError, presets
+from ticketrouter.cli import engine as engines
 from ticketrouter.cli import store as module
 from ticketrouter.cli.fatal import FatalError
 from ticketrouter.cli.store import RESTARTS, Store
@@ -193,7 +194,7 @@ def test_a_driver_that_cannot_be_loaded_is_said(monkeypatch):
     def broken(*_: Any) -> Any:
         raise ImportError("no pq wrapper available.\nAttempts made:")
 
-    monkeypatch.setattr(module, "create_engine", broken)
+    monkeypatch.setattr(engines, "create_engine", broken)
 
     with pytest.raises(FatalError) as caught:
         Store.open("postgresql+psycopg://host/x", presets.ALL["default"])

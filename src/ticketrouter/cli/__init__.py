@@ -1,7 +1,7 @@
 """The command line: `ticketrouter route`, `ticketrouter demo`, `ticketrouter presets`.
 
 Law of this package: this file imports nothing beyond the standard library, so that whoever lacks the extra is
-told so in one line; the readers (`jsonl`, `whatsapp_cloud`) are pure functions; only `store` knows a database.
+told so in one line; the readers (`jsonl`, `whatsapp_cloud`) are pure functions; only `engine`, `store` and `desk` know a database.
 """
 
 from __future__ import annotations

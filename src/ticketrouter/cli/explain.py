@@ -15,7 +15,7 @@ from ticketrouter import presets
 from ticketrouter.cli import jsonl
 from ticketrouter.cli.fatal import FatalError
 from ticketrouter.cli.items import Bad, Message, Skipped
-from ticketrouter.cli.route import DEFAULT_DATABASE
+from ticketrouter.cli.options import database_option, policy_option
 from ticketrouter.cli.store import Store
 from ticketrouter.explain import Explanation
 from ticketrouter.model import InboundMessage, Ticket, newest_first
@@ -23,21 +23,8 @@ from ticketrouter.model import InboundMessage, Ticket, newest_first
 
 @click.command()
 @click.argument("message", metavar="MESSAGE")
-@click.option(
-    "--database",
-    metavar="URL",
-    default=DEFAULT_DATABASE,
-    show_default=True,
-    help="Where the tickets are kept.",
-)
-@click.option(
-    "--policy",
-    type=click.Choice(list(presets.ALL)),
-    default="default",
-    show_default=True,
-    metavar="NAME",
-    help="Whose rules decide: see `ticketrouter presets`.",
-)
+@database_option("Where the tickets are kept.")
+@policy_option
 def explain(message: str, *, database: str, policy: str) -> None:
     """Say what would become of a message, without routing it.
 

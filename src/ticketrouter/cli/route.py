@@ -22,26 +22,20 @@ from ticketrouter.cli import jsonl, report, whatsapp_cloud
 from ticketrouter.cli.console import standard_error
 from ticketrouter.cli.fatal import INTERRUPTED, FatalError
 from ticketrouter.cli.items import printable
+from ticketrouter.cli.options import database_option, policy_option
 from ticketrouter.cli.progress import watched
 from ticketrouter.cli.report import Render, summary
 from ticketrouter.cli.run import BadLineError, Run
 from ticketrouter.cli.source import Located, lines_of, located, whole_or_lines
 from ticketrouter.cli.store import Store
 
-DEFAULT_DATABASE = "sqlite:///ticketrouter.sqlite3"
 _STANDARD_INPUT = "-"
 _BAD_LINES = 1
 
 
 @click.command()
 @click.argument("file", default=_STANDARD_INPUT, metavar="[FILE|-]")
-@click.option(
-    "--database",
-    metavar="URL",
-    default=DEFAULT_DATABASE,
-    show_default=True,
-    help="Where the tickets are kept; the tables are made on first use.",
-)
+@database_option("Where the tickets are kept; the tables are made on first use.")
 @click.option(
     "--format",
     "format_",
@@ -50,14 +44,7 @@ _BAD_LINES = 1
     show_default=True,
     help="What the stream consists of.",
 )
-@click.option(
-    "--policy",
-    type=click.Choice(list(presets.ALL)),
-    default="default",
-    show_default=True,
-    metavar="NAME",
-    help="Whose rules decide: see `ticketrouter presets`.",
-)
+@policy_option
 @click.option(
     "--output",
     type=click.Choice(["text", "json"]),

@@ -24,9 +24,10 @@ from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.log import logger
 from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot
+from ticketrouter.sqlalchemy.catalogue import schema_of
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
-from ticketrouter.sqlalchemy.rules import Detected, detect, schema_of
+from ticketrouter.sqlalchemy.rules import Detected, detect
 from ticketrouter.sqlalchemy.sqlite import is_autocommit, warn_of_unsafe_mode
 from ticketrouter.sqlalchemy.statements import ASK_VARIABLE, Sent, Statements
 

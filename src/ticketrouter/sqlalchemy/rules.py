@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -16,33 +16,11 @@ from attrs import frozen
 from sqlalchemy import Connection, Enum, Integer, Uuid, bindparam, text
 
 from ticketrouter.model import UniqueRule
+from ticketrouter.sqlalchemy.catalogue import Index, indexes, table_name
 from ticketrouter.sqlalchemy.faults import translated
 from ticketrouter.sqlalchemy.mapping import KEY, MappingError, TicketMapping
 
 _Value: TypeAlias = int | str | None
-
-
-@frozen
-class UniqueIndex:
-    """A unique index as its database describes it.
-
-    Args:
-        name: its name, for messages only.
-        parts: what it is over: columns and expressions, as SQL.
-        predicate: which rows it is about, as SQL; None: all.
-        generated: the generated columns among its parts, with their expressions.
-        deferrable: whether it may look at a row only when the transaction ends.
-    """
-
-    name: str
-    parts: tuple[str, ...]
-    predicate: str | None
-    generated: tuple[tuple[str, str], ...] = ()
-    deferrable: bool = False
-
-    def expressions(self) -> tuple[str, ...]:
-        """Return what the parts are computed from."""
-        return tuple(dict(self.generated).get(part, part) for part in self.parts)
 
 
 @frozen
@@ -56,7 +34,7 @@ class Detected:
     """
 
     rule: UniqueRule
-    index: UniqueIndex | None = None
+    index: Index | None = None
     words: frozenset[str] | None = None
 
 
@@ -89,8 +67,9 @@ def detect(connection: Connection, mapping: TicketMapping) -> Detected:
     """Find the unique rule and the index behind it: see `detect_unique_rule`."""
     found = [
         judged
-        for index in _unique_indexes(connection, mapping)
-        if (judged := _judge(connection, mapping, index)) is not None
+        for index in indexes(connection, mapping)
+        # An invalid one may have duplicates in it.
+        if index.unique and index.valid and (judged := judge(connection, mapping, index)) is not None
     ]
     return max(found, key=lambda judged: _STRICTNESS.index(judged.rule), default=Detected(UniqueRule.NONE))
 
@@ -130,7 +109,12 @@ class _Seen:
         return self.taken and None not in self.parts
 
 
-def _judge(connection: Connection, mapping: TicketMapping, index: UniqueIndex) -> Detected | None:
+def judge(connection: Connection, mapping: TicketMapping, index: Index) -> Detected | None:
+    """Tell the rule that one unique index enforces; None: it does not say how many tickets a key may have.
+
+    Raises:
+        MappingError: as `detect_unique_rule` does.
+    """
     words = _known_words(mapping, index)
     fields = [field for field in KEY if field in mapping.columns]
     base = {field: _value(mapping, field, 0) for field in fields} | _group(mapping, of=False)
@@ -160,7 +144,7 @@ def _judge(connection: Connection, mapping: TicketMapping, index: UniqueIndex) -
 
 def _rule(
     mapping: TicketMapping,
-    index: UniqueIndex,
+    index: Index,
     covered: frozenset[str],
     known: frozenset[str],
     telling: set[str],
@@ -186,7 +170,7 @@ def _rule(
     return Detected(UniqueRule.ACTIVE_PER_CONNECTION, index, covered)
 
 
-def _known_words(mapping: TicketMapping, index: UniqueIndex) -> list[str]:
+def _known_words(mapping: TicketMapping, index: Index) -> list[str]:
     """List the status words there are: the scheme's, the column's own, and those that the index speaks of."""
     column = mapping.columns["status"]
     words = set(mapping.statuses.active) | {mapping.statuses.closed}
@@ -222,9 +206,7 @@ def _group(mapping: TicketMapping, *, of: bool) -> dict[str, _Value]:
     return {"is_group": int(of) if isinstance(mapping.columns["is_group"].type, Integer) else of}
 
 
-def _ask(
-    connection: Connection, mapping: TicketMapping, index: UniqueIndex, probes: list[_Probe]
-) -> list[_Seen]:
+def _ask(connection: Connection, mapping: TicketMapping, index: Index, probes: list[_Probe]) -> list[_Seen]:
     rows = (
         _populated_rows(connection, mapping, probes)
         if connection.dialect.name == "postgresql"
@@ -255,7 +237,7 @@ def _named_cells(mapping: TicketMapping, probe: _Probe) -> Iterator[tuple[str, _
 
 def _populated_rows(connection: Connection, mapping: TicketMapping, probes: list[_Probe]) -> str:
     """Let PostgreSQL make rows of the table's own type; columns that are not named are NULL."""
-    table = _table_name(connection, mapping)
+    table = table_name(connection, mapping)
     values = ", ".join(f"({n}, CAST(:p{n} AS jsonb))" for n in range(len(probes)))
     return (
         f"(VALUES {values}) AS ticketrouter_rows(ticketrouter_n, ticketrouter_row) CROSS JOIN LATERAL "
@@ -280,150 +262,3 @@ def _literal_rows(connection: Connection, mapping: TicketMapping, probes: list[_
 
 def _escaped(sql: str) -> str:
     return sql.replace(":", r"\:")
-
-
-# --- the catalogues ------------------------------------------------------------------------------------------
-
-
-def _unique_indexes(connection: Connection, mapping: TicketMapping) -> Iterable[UniqueIndex]:
-    match connection.dialect.name:
-        case "postgresql":
-            return _of_postgresql(connection, mapping)
-        case "mysql" | "mariadb":
-            return _of_mariadb(connection, mapping)
-        case "sqlite":
-            return _of_sqlite(connection, mapping)
-        case name:
-            raise MappingError(
-                f"{name} is not among the databases that ticketrouter knows (PostgreSQL, MariaDB, SQLite)"
-            )
-
-
-def schema_of(connection: Connection, mapping: TicketMapping) -> str | None:
-    """Return the database schema that the table is in, as this connection translates it."""
-    translated_to = connection.get_execution_options().get("schema_translate_map") or {}
-    return translated_to.get(mapping.table.schema, mapping.table.schema)
-
-
-def _table_name(connection: Connection, mapping: TicketMapping) -> str:
-    preparer = connection.dialect.identifier_preparer
-    schema = schema_of(connection, mapping)
-    name = preparer.quote(mapping.table.name)
-    return name if schema is None else f"{preparer.quote_schema(schema)}.{name}"
-
-
-def _missing(mapping: TicketMapping) -> MappingError:
-    return MappingError(
-        f"there is no table {mapping.table.fullname}: create it (for our own tables: "
-        "metadata.create_all(engine), or a migration) before the first message"
-    )
-
-
-def _of_postgresql(connection: Connection, mapping: TicketMapping) -> Iterator[UniqueIndex]:
-    name = _table_name(connection, mapping)
-    table = connection.execute(text("SELECT CAST(to_regclass(:name) AS oid)"), {"name": name}).scalar()
-    if table is None:
-        raise _missing(mapping)
-    generated = connection.execute(
-        text(
-            "SELECT quote_ident(a.attname), pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a "
-            "JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
-            "WHERE a.attrelid = :table AND a.attgenerated <> ''"
-        ),
-        {"table": table},
-    ).all()
-    # An invalid index may have duplicates in it.
-    indexes = connection.execute(
-        text(
-            "SELECT CAST(CAST(i.indexrelid AS regclass) AS text), "
-            "ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true) FROM generate_series(1, i.indnkeyatts) AS k), "
-            "pg_get_expr(i.indpred, i.indrelid), NOT i.indimmediate FROM pg_index i WHERE i.indrelid = :table "
-            "AND i.indisunique AND i.indisvalid AND i.indisready ORDER BY 1"
-        ),
-        {"table": table},
-    ).all()
-    for index, parts, predicate, deferrable in indexes:
-        computed = tuple((column, expression) for column, expression in generated if column in parts)
-        yield UniqueIndex(index, tuple(parts), predicate, computed, deferrable=deferrable)
-
-
-def _of_mariadb(connection: Connection, mapping: TicketMapping) -> Iterator[UniqueIndex]:
-    quote = connection.dialect.identifier_preparer.quote
-    place = {"schema": schema_of(connection, mapping), "table": mapping.table.name}
-    where = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
-    columns = connection.execute(
-        text(f"SELECT column_name, generation_expression FROM information_schema.columns {where}"),  # noqa: S608
-        place,
-    ).all()
-    if not columns:
-        raise _missing(mapping)
-    generated = {quote(name): expression for name, expression in columns if expression}
-    # A rule over the first characters of a column is not about the whole value.
-    rows = connection.execute(
-        text(
-            "SELECT index_name, column_name, sub_part FROM information_schema.statistics "  # noqa: S608
-            f"{where} AND non_unique = 0 ORDER BY index_name, seq_in_index"
-        ),
-        place,
-    ).all()
-    for index, parts in _grouped(rows):
-        if all(column is not None and length is None for column, length in parts):
-            names = tuple(quote(column) for column, _ in parts)
-            yield UniqueIndex(
-                index, names, None, tuple((name, generated[name]) for name in names if name in generated)
-            )
-
-
-def _grouped(rows: Iterable[Any]) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
-    groups: dict[str, list[tuple[Any, Any]]] = {}
-    for name, column, length in rows:
-        groups.setdefault(name, []).append((column, length))
-    yield from groups.items()
-
-
-def _of_sqlite(connection: Connection, mapping: TicketMapping) -> Iterator[UniqueIndex]:
-    preparer = connection.dialect.identifier_preparer
-    schema = schema_of(connection, mapping)
-    prefix = "" if schema is None else f"{preparer.quote_schema(schema)}."
-    table = preparer.quote(mapping.table.name)
-    if not connection.exec_driver_sql(f"PRAGMA {prefix}table_info({table})").all():
-        raise _missing(mapping)
-    for _, name, unique, *_ in connection.exec_driver_sql(f"PRAGMA {prefix}index_list({table})").all():
-        if not unique:
-            continue
-        rows = connection.exec_driver_sql(f"PRAGMA {prefix}index_xinfo({preparer.quote(name)})").all()
-        sql = connection.execute(
-            text(f"SELECT sql FROM {prefix}sqlite_master WHERE type = 'index' AND name = :name"),  # noqa: S608
-            {"name": name},
-        ).scalar()
-        written, predicate = _split_create_index(sql or "")
-        parts = tuple(
-            written[seqno] if column is None else preparer.quote(column)
-            for seqno, _, column, _, _, in_key in rows
-            if in_key
-        )
-        yield UniqueIndex(name, parts, predicate)
-
-
-def _split_create_index(sql: str) -> tuple[list[str], str | None]:
-    """Split `CREATE INDEX ... (a, f(b, c)) WHERE d` into its parts and its predicate."""
-    parts, depth, quote, start = [""], 0, "", None
-    for place, character in enumerate(sql):
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"`":
-            quote = character
-        elif character == "(":
-            depth += 1
-        elif character == ")":
-            depth -= 1
-            if depth == 0:
-                start = place + 1
-                break
-        if depth == 1 and character == "," and not quote:
-            parts.append("")
-        elif depth > 1 or (depth == 1 and character != "("):
-            parts[-1] += character
-    rest = sql[start:].strip() if start is not None else ""
-    predicate = rest[len("WHERE") :].strip() if rest[:5].upper() == "WHERE" else None
-    return [part.strip() for part in parts], predicate
