@@ -16,14 +16,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "quick")
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
-    """The servers and databases of this test process."""
-    databases = Databases(tmp_path_factory.mktemp("databases"))
-    yield databases
-    databases.close()
-
-
-@pytest.fixture(scope="session")
 def stores(databases: Databases) -> Iterator[dict[str, SqlStore]]:
     """The stores that have been opened, by back end."""
     opened: dict[str, SqlStore] = {}

@@ -36,7 +36,12 @@ DOCS = ROOT / "docs"
 EXEMPT = {"docs/reference/cli.md": "synopses of commands, each of which tests/cli runs"}
 PAGES = [
     page
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "examples").rglob("README.md")),
+        *sorted(DOCS.rglob("*.md")),
+    )
     if "_build" not in page.parts and page.relative_to(ROOT).as_posix() not in EXEMPT
 ]
 
@@ -261,12 +266,18 @@ def test_the_table_of_the_rule_names_every_reason(page: Path) -> None:
     assert {reason.value for reason in Reason} - {Reason.REQUESTED.value} == reasons
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if DOCS not in page.parents],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_links_lead_to_files(page: Path) -> None:
-    """Sphinx sees to the links inside docs/; these two pages stand outside."""
+    """Sphinx sees to the links inside docs/; these pages stand outside."""
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
 
-    assert [] == [link for link in links if not link.startswith("https://") and not (ROOT / link).is_file()]
+    assert [] == [
+        link for link in links if not link.startswith("https://") and not (page.parent / link).is_file()
+    ]
 
 
 def test_every_public_name_is_on_a_page_of_the_reference() -> None:

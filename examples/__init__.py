@@ -1,0 +1,1 @@
+"""Applications that use ticketrouter, each with its own tests."""

@@ -1,0 +1,1 @@
+"""A desk behind the WhatsApp Cloud API: FastAPI, AsyncSession, PostgreSQL."""
