@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # As many test workers as there are cores; 0 for none.
 WORKERS ?= auto
 
-.PHONY: demo test check compat docs bench mutants clean
+.PHONY: demo test soak check compat docs bench mutants clean
 
 # The environment is made anew whenever what it is made from has changed.
 $(VENV)/.installed: pyproject.toml
@@ -20,6 +20,9 @@ demo: $(VENV)/.installed ## The story of two connections, then an example log, o
 
 test: $(VENV)/.installed ## Every test, each database that can be had.
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+soak: $(VENV)/.installed ## What takes minutes: every explored schedule, worker and server deaths under load.
+	$(BIN)/python -m pytest -m soak -n $(WORKERS)
 
 check: $(VENV)/.installed ## Style, types, the import law, and what the tests cover of the core.
 	$(BIN)/ruff format --check .

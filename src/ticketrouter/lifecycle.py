@@ -168,7 +168,8 @@ def reopen_ticket(view: View, now: datetime, *, statuses: StatusScheme) -> Reope
     ticket, snapshot = view.ticket, view.snapshot
     if statuses.is_active(ticket.status):
         return Keep(ticket)
-    _refuse_second(snapshot, ticket.key)
+    if (active := snapshot.active_on(ticket.connection_id)) is not None:
+        return _itself(active, ticket)
     return Reopen(
         ticket=ticket,
         at=now,
@@ -199,7 +200,8 @@ def transfer_ticket(
         raise ConflictError(f"ticket {ticket.id} is closed: only an active ticket is transferred", ticket)
     if ticket.connection_id == connection_id:
         return Keep(ticket)
-    _refuse_second(snapshot, TicketKey(ticket.company_id, ticket.contact_id, connection_id))
+    if (active := snapshot.active_on(connection_id)) is not None:
+        return _itself(active, ticket)
     row = snapshot.in_the_way()
     if row is not None and row.id != ticket.id:
         raise BlockedBySchemaError(row, snapshot.unique_rule)
@@ -209,3 +211,10 @@ def transfer_ticket(
 def _refuse_second(snapshot: Snapshot, key: TicketKey) -> None:
     if (ticket := snapshot.active_on(key.connection_id)) is not None:
         raise ActiveTicketExistsError(ticket)
+
+
+def _itself(active: Ticket, ticket: Ticket) -> Keep:
+    """Return what is already true where a key is held by the ticket itself: somebody had the same wish."""
+    if active.id != ticket.id:
+        raise ActiveTicketExistsError(active)
+    return Keep(active)

@@ -171,6 +171,22 @@ def test_reopening_an_active_ticket():
     assert Keep(a_ticket()) == reopen_ticket(view, NOW, statuses=STATUSES)
 
 
+def test_reopening_what_was_reopened_between_two_looks():
+    """The ticket itself holds the key by now, so the wish has come true."""
+    active = a_ticket(updated_at=NOW)
+
+    assert Keep(active) == reopen_ticket(View(CLOSED, Snapshot((active,))), NOW, statuses=STATUSES)
+
+
+def test_transferring_what_was_transferred_between_two_looks():
+    """The ticket itself holds the key there by now, so the wish has come true."""
+    there = a_ticket(connection_id=200)
+
+    assert Keep(there) == transfer_ticket(
+        View(a_ticket(), Snapshot((there,))), NOW, connection_id=200, statuses=STATUSES
+    )
+
+
 def test_reopening_beside_an_active_ticket():
     """The one that holds the key is named."""
     active = a_ticket(8, updated_at=NOW - 2 * HOUR)

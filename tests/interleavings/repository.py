@@ -1,0 +1,288 @@
+"""A repository over the model of a database, statement by statement as the SQLAlchemy adapter sends them.
+
+Law of this file: one method of the model's transaction for one SQL statement, in the adapter's order. `Care` says
+what a repository may leave out; each of them is left out in a test that must then find a broken schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+from attrs import evolve, frozen
+
+from tests.interleavings.database import Level, Place, Row, Rows, TakenError, Transaction
+from ticketrouter import ConflictError, StatusScheme, Ticket, TicketKey, UniqueRule
+from ticketrouter.checks import Id
+from ticketrouter.lifecycle import Accept, Close, Transfer, Write
+from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot
+
+STATUSES = StatusScheme()
+
+
+@frozen
+class Care:
+    """What a repository takes care of."""
+
+    unique: bool = True
+    """The database enforces the unique rule."""
+    condition: bool = True
+    """A write is carried out only while what was seen is still true."""
+    claim: bool = True
+    """Without a unique rule, others are kept away from the contact first."""
+    advisory: bool = False
+    """That is done by an advisory lock, as where the host has no anchors table."""
+    current: bool = True
+    """Where plain reads may be old, the look after a wait or a lost race is a locking one."""
+    message_ids: bool = True
+    """A message id is recorded at most once."""
+
+
+def unique_value(rule: UniqueRule, care: Care) -> Any:
+    """Return what unique value a ticket takes under a rule."""
+
+    def value(place: Place, row: Any) -> Any:
+        if place[0] != "tickets" or not care.unique:
+            return None
+        match rule:
+            case UniqueRule.NONE:
+                return None
+            case UniqueRule.ACTIVE_PER_CONNECTION:
+                return row.key if _is_active(row) else None
+            case UniqueRule.ONE_PER_CONNECTION:
+                return row.key
+            case UniqueRule.ONE_PER_CONTACT:
+                return row.company_id, row.contact_id
+            case _:
+                assert_never(rule)
+
+    return value
+
+
+class ModelRepository:
+    """The asynchronous port over one transaction of the model."""
+
+    def __init__(self, transaction: Transaction, rule: UniqueRule, care: Care) -> None:
+        self._transaction = transaction
+        self._rule = rule
+        self._care = care
+        level = transaction.database.level
+        self._may_be_old = level.is_mariadb and care.current
+
+    @property
+    def statuses(self) -> StatusScheme:
+        return STATUSES
+
+    async def load(self, lookup: Lookup) -> Snapshot:
+        claims = lookup.claim and self._rule is UniqueRule.NONE and self._care.claim
+        contact = lookup.company_id, lookup.contact_id
+        if claims and self._care.advisory:
+            await self._transaction.lock(contact)
+        elif claims:
+            await self._transaction.upsert(("anchors", contact), lambda count: (count or 0) + 1)
+        found: Snapshot = await self._transaction.read(lambda rows: self._snapshot(rows, lookup))
+        if not self._may_be_old or not (claims or lookup.overtaken):
+            return found
+        current: Snapshot = await self._transaction.read_locking(
+            lambda rows: self._snapshot(rows, lookup), lambda place, value: _is_about(lookup, place, value)
+        )
+        return current
+
+    async def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        ticket: Ticket | None = await self._transaction.read(lambda rows: _one(rows, company_id, ticket_id))
+        return ticket
+
+    async def get_current(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        found = await self.get(company_id, ticket_id)
+        if found is None or not self._may_be_old:
+            return found
+        current: Ticket | None = await self._transaction.read_locking(
+            lambda rows: _one(rows, company_id, ticket_id),
+            lambda place, _: place == ("tickets", ticket_id),
+        )
+        return current
+
+    async def commit(self, decision: Write) -> Ticket:
+        match decision:
+            case Create():
+                return await self._create(decision)
+            case Reuse():
+                return await self._recording(decision.message_ref, decision)
+            case Reopen():
+                return await self._recording(decision.message_ref, decision)
+            case Accept() | Close() | Transfer():
+                return await self._changed(decision)
+            case _:
+                assert_never(decision)
+
+    # --- the writes ------------------------------------------------------------------------------------------
+
+    async def _create(self, decision: Create) -> Ticket:
+        ticket = Ticket(
+            id=self._transaction.database.new_id(),
+            company_id=decision.key.company_id,
+            contact_id=decision.key.contact_id,
+            connection_id=decision.key.connection_id,
+            status=STATUSES.of_new(is_group=decision.is_group, accepted=decision.accepted),
+            is_group=decision.is_group,
+            unread_messages=decision.unread_messages,
+            user_id=decision.user_id,
+            queue_id=decision.queue_id,
+            created_at=decision.at,
+            updated_at=decision.at,
+        )
+        place = "tickets", ticket.id
+        if await self._transaction.insert(place, ticket) is not None:
+            raise ConflictError("the key was taken meanwhile")
+        if not await self._record(decision.message_ref, ticket):
+            await self._transaction.delete(place)
+            raise ConflictError("the message was routed meanwhile")
+        return ticket
+
+    async def _recording(self, ref: MessageRef | None, decision: Reuse | Reopen) -> Ticket:
+        if not await self._record(ref, decision.ticket):
+            raise ConflictError("the message was routed meanwhile")
+        try:
+            return await self._changed(decision)
+        except ConflictError:
+            if ref is not None:
+                await self._transaction.delete(self._message(ref))
+            raise
+
+    async def _record(self, ref: MessageRef | None, ticket: Ticket) -> bool:
+        if ref is None:
+            return True
+        return await self._transaction.insert(self._message(ref), ticket.id) is None
+
+    def _message(self, ref: MessageRef) -> Place:
+        name: tuple[Any, ...] = (ref.key.company_id, ref.key.connection_id, ref.message_id)
+        # Without care every delivery has a row of its own.
+        return "messages", name if self._care.message_ids else (*name, self._transaction.task)
+
+    async def _changed(self, decision: Reuse | Reopen | Accept | Close | Transfer) -> Ticket:
+        place = "tickets", decision.ticket.id
+        try:
+            changed: Ticket | None = await self._transaction.update(
+                place,
+                lambda now, rows: not self._care.condition or self._is_as_seen(decision, now, rows),
+                lambda now: _after(decision, now),
+            )
+        except TakenError:
+            raise ConflictError("the key was taken meanwhile") from None
+        if changed is None:
+            raise ConflictError("the ticket was changed meanwhile")
+        return changed
+
+    def _is_as_seen(
+        self, decision: Reuse | Reopen | Accept | Close | Transfer, now: Ticket, rows: Rows
+    ) -> bool:
+        seen = decision.ticket
+        match decision:
+            case Close():
+                return _is_active(now)
+            case Accept():
+                return (now.key, now.status, now.user_id) == (seen.key, seen.status, seen.user_id)
+            case Reuse():
+                return now.key == seen.key and _is_active(now)
+            case Reopen():
+                return now.key == seen.key and not _is_active(now) and self._is_free(seen.key, seen, rows)
+            case Transfer():
+                key = evolve(seen.key, connection_id=decision.connection_id)
+                return now.key == seen.key and _is_active(now) and self._is_free(key, seen, rows)
+            case _:
+                assert_never(decision)
+
+    def _is_free(self, key: TicketKey, besides: Ticket, rows: Rows) -> bool:
+        """Say it in the statement, where no unique rule says it."""
+        if self._rule is not UniqueRule.NONE:
+            return True
+        return all(ticket.id == besides.id or ticket.key != key for ticket in _active(rows))
+
+    # --- the reads -------------------------------------------------------------------------------------------
+
+    def _snapshot(self, rows: Rows, lookup: Lookup) -> Snapshot:
+        mine = [ticket for ticket in _tickets(rows) if _is_of(lookup, ticket)]
+        here = [ticket for ticket in mine if ticket.connection_id == lookup.connection_id]
+        closed = [ticket for ticket in here if not _is_active(ticket)]
+        return Snapshot(
+            active=[ticket for ticket in mine if _is_active(ticket)],
+            latest_closed=max(closed, key=lambda ticket: (ticket.closed_at, ticket.id), default=None)
+            if lookup.closed
+            else None,
+            occupant=self._occupant(mine, here),
+            routed=self._routed(rows, lookup),
+            unique_rule=self._rule,
+        )
+
+    def _occupant(self, mine: list[Ticket], here: list[Ticket]) -> Ticket | None:
+        match self._rule:
+            case UniqueRule.NONE | UniqueRule.ACTIVE_PER_CONNECTION:
+                return None
+            case UniqueRule.ONE_PER_CONNECTION:
+                return next(iter(here), None)
+            case UniqueRule.ONE_PER_CONTACT:
+                return next(iter(mine), None)
+            case _:
+                assert_never(self._rule)
+
+    def _routed(self, rows: Rows, lookup: Lookup) -> Ticket | None:
+        name = (lookup.company_id, lookup.connection_id, lookup.message_id)
+        row = rows.get(("messages", name))
+        return None if row is None else _one(rows, lookup.company_id, row.value)
+
+
+def _after(decision: Reuse | Reopen | Accept | Close | Transfer, now: Ticket) -> Ticket:
+    """Return the row that the `UPDATE` of a decision leaves."""
+    match decision:
+        case Reuse():
+            unread = decision.unread.after(now.unread_messages)
+            return evolve(now, unread_messages=unread, updated_at=decision.at)
+        case Reopen():
+            return evolve(
+                now,
+                status=STATUSES.of_reopened(accepted=decision.accepted),
+                user_id=decision.user_id,
+                queue_id=decision.queue_id,
+                unread_messages=decision.unread.after(now.unread_messages),
+                updated_at=decision.at,
+                closed_at=None,
+            )
+        case Accept():
+            return evolve(now, status=STATUSES.accepted, user_id=decision.user_id, updated_at=decision.at)
+        case Close():
+            return evolve(now, status=STATUSES.closed, updated_at=decision.at, closed_at=decision.at)
+        case Transfer():
+            return evolve(now, connection_id=decision.connection_id, updated_at=decision.at)
+        case _:
+            assert_never(decision)
+
+
+def _is_active(ticket: Ticket) -> bool:
+    return STATUSES.is_active(ticket.status)
+
+
+def _tickets(rows: Rows) -> list[Ticket]:
+    found: Iterable[Ticket] = (row.value for (table, _), row in rows.items() if table == "tickets")
+    return sorted(found, key=lambda ticket: str(ticket.id))
+
+
+def _active(rows: Rows) -> list[Ticket]:
+    return [ticket for ticket in _tickets(rows) if _is_active(ticket)]
+
+
+def _is_of(lookup: Lookup, ticket: Ticket) -> bool:
+    return (ticket.company_id, ticket.contact_id) == (lookup.company_id, lookup.contact_id)
+
+
+def _is_about(lookup: Lookup, place: Place, value: Any) -> bool:
+    if place[0] == "messages":
+        return place[1] == (lookup.company_id, lookup.connection_id, lookup.message_id)
+    return place[0] == "tickets" and _is_of(lookup, value) and value.connection_id == lookup.connection_id
+
+
+def _one(rows: Rows, company_id: Id, ticket_id: Id) -> Ticket | None:
+    row: Row | None = rows.get(("tickets", ticket_id))
+    return row.value if row is not None and row.value.company_id == company_id else None
+
+
+__all__ = ["STATUSES", "Care", "Level", "ModelRepository", "unique_value"]

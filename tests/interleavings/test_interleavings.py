@@ -1,0 +1,148 @@
+"""Every schedule of up to three operations keeps the invariant, loses nothing, and ends as one after another does.
+
+`python -m tests.interleavings` explores all models and prints how much that is; here run those of each database that
+differ most, and with the marker `soak` the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.interleavings.database import Level
+from tests.interleavings.explorer import BrokenError, Explored
+from tests.interleavings.repository import Care
+from tests.interleavings.scenarios import MODELS, SCENARIOS, Desk, Model, Scenario, explored, memory, modelled
+from ticketrouter import ConflictError, Ticket, UniqueRule
+from ticketrouter.memory import InMemoryTicketRepository
+from ticketrouter.policy import MessageRef
+
+QUICK = {
+    Level.POSTGRESQL_READ_COMMITTED,
+    Level.POSTGRESQL_REPEATABLE_READ,
+    Level.MARIADB_REPEATABLE_READ,
+    Level.SQLITE_IMMEDIATE,
+}
+
+
+def _is_quick(model: Model) -> bool:
+    return model.level in QUICK and (model.old or not model.level.keeps_snapshot)
+
+
+def _marked(model: Model) -> object:
+    return pytest.param(model, marks=() if _is_quick(model) else pytest.mark.soak, id=str(model))
+
+
+def _explored_all(
+    make: Callable[[Scenario], Callable[[], Desk]],
+    judge: Callable[[Scenario], Callable[[], Desk]] | None = None,
+) -> Explored:
+    total = Explored(0, 0, 0)
+    for scenario in SCENARIOS:
+        total += explored(scenario, make, judge)
+    return total
+
+
+def test_every_schedule_over_memory() -> None:
+    """With each call to the in-memory repository as a step, three attempts are enough for three operations."""
+    total = _explored_all(memory)
+    print(f"\nmemory: {total.schedules:,} schedules, {total.states:,} states")
+
+    assert total.schedules > 4_000
+    assert total.states > 2_000
+
+
+@pytest.mark.parametrize("model", [_marked(model) for model in MODELS])
+def test_every_schedule_over_a_model(model: Model) -> None:
+    """With each statement as a step, every schedule ends as over memory, one operation after another."""
+    total = _explored_all(lambda scenario: modelled(scenario, model), judge=memory)
+    print(f"\n{model}: {total.schedules:,} schedules, {total.states:,} states")
+
+    assert total.schedules > (5_000 if model.level is Level.SQLITE_IMMEDIATE else 500_000)
+    assert total.states > 5_000
+
+
+# --- the explorer can fail -----------------------------------------------------------------------------------
+
+
+class WithoutUniqueRule(InMemoryTicketRepository):
+    """Creates whatever it is told to create."""
+
+    def _refuse_taken(self, key: object, besides: object = None) -> None:
+        pass
+
+
+class WithoutCondition(InMemoryTicketRepository):
+    """Writes whatever has become of the ticket since it was seen."""
+
+    def _still(self, seen: Ticket, *, active: bool) -> Ticket:
+        return self._tickets[seen.id]
+
+
+class WithoutMessageIds(InMemoryTicketRepository):
+    """Records a message id as often as it comes."""
+
+    def _recorded(self, ref: MessageRef | None, write: Callable[[], Ticket]) -> Ticket:
+        return write()
+
+
+class NeverWins(InMemoryTicketRepository):
+    """Loses every race."""
+
+    def commit(self, decision: object) -> Ticket:
+        raise ConflictError("somebody was faster")
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (WithoutUniqueRule, "two active tickets"),
+        (WithoutCondition, "no order one after another ends so"),
+        (WithoutMessageIds, "no order one after another ends so"),
+        (NeverWins, "gave up after 3 lost races"),
+    ],
+)
+def test_a_careless_memory_is_caught(kind: type[InMemoryTicketRepository], why: str) -> None:
+    """A repository that leaves out one of its duties breaks in some schedule, which is told."""
+    with pytest.raises(BrokenError, match=why) as caught:
+        _explored_all(lambda scenario: memory(scenario, kind), judge=memory)
+
+    assert caught.value.schedule
+
+
+def test_one_attempt_is_not_enough() -> None:
+    """Without a second look a lost race comes out: the loop is needed, and the explorer sees its end."""
+    with pytest.raises(BrokenError, match="gave up after 1 lost races"):
+        _explored_all(lambda scenario: memory(scenario, attempts=1), judge=memory)
+
+
+RIGHT, NONE = UniqueRule.ACTIVE_PER_CONNECTION, UniqueRule.NONE
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (Model(Level.POSTGRESQL_READ_COMMITTED, RIGHT, care=Care(unique=False)), "two active tickets"),
+        (Model(Level.POSTGRESQL_READ_COMMITTED, RIGHT, care=Care(condition=False)), "no order"),
+        (Model(Level.MARIADB_REPEATABLE_READ, RIGHT, care=Care(condition=False)), "no order"),
+        (Model(Level.POSTGRESQL_READ_COMMITTED, RIGHT, care=Care(message_ids=False)), "no order"),
+        (Model(Level.POSTGRESQL_READ_COMMITTED, NONE, care=Care(claim=False)), "two active tickets"),
+        (Model(Level.POSTGRESQL_REPEATABLE_READ, NONE, care=Care(claim=False)), "two active tickets"),
+        (Model(Level.MARIADB_REPEATABLE_READ, NONE, care=Care(claim=False)), "two active tickets"),
+        # The two that look right and are not: a lock that is younger than the snapshot, a plain look after a wait.
+        (
+            Model(Level.POSTGRESQL_REPEATABLE_READ, NONE, old=True, care=Care(advisory=True)),
+            "two active tickets",
+        ),
+        (
+            Model(Level.MARIADB_REPEATABLE_READ, NONE, old=True, care=Care(current=False)),
+            "two active tickets",
+        ),
+    ],
+    ids=lambda value: f"{value}, {value.care}" if isinstance(value, Model) else "",
+)
+def test_a_careless_repository_is_caught(model: Model, why: str) -> None:
+    """What the adapter does and could be thought needless is needed: without it some schedule breaks."""
+    with pytest.raises(BrokenError, match=why):
+        _explored_all(lambda scenario: modelled(scenario, model), judge=memory)
