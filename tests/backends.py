@@ -1,18 +1,16 @@
 """The back ends that the same tests run on: memory, and every database with every driver.
 
-Law of this file: a test sees a Store, whichever back end is behind it: transactions that yield a repository, and
-two ways around it (`insert`, `tickets`) that use none of the library's statements.
+Law of this file: a test sees a Store of `ticketrouter.testing`, whichever back end is behind it; the ways around the
+repository (`insert`, `tickets`, `overwrite`) use none of the library's statements.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -21,27 +19,18 @@ from sqlalchemy import URL, Engine, create_engine, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests import servers
-from ticketrouter import (
-    AsyncTicketRepository,
-    StatusScheme,
-    Ticket,
-    TicketRepository,
-    UniqueRule,
-)
-from ticketrouter.checks import Id
-from ticketrouter.lifecycle import Write
-from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
-from ticketrouter.policy import Lookup, Snapshot
-from ticketrouter.repository import AsyncForgetsMessages, ForgetsMessages
+from tests.memory_store import MemoryStore
+from ticketrouter import Ticket, TicketRepository, UniqueRule
 from ticketrouter.sqlalchemy import (
     DEFAULT_MAPPING,
     AsyncSQLAlchemyTicketRepository,
     SQLAlchemyTicketRepository,
     TicketMapping,
     configure_sqlite,
+    is_retryable,
 )
-
-T = TypeVar("T")
+from ticketrouter.testing import Blocking, EventLoop, Store
+from ticketrouter.testing.store import blocking
 
 
 @frozen
@@ -69,92 +58,10 @@ SQL_BACKENDS = tuple(backend for backend in BACKENDS if backend.database != "mem
 ONE_PER_DATABASE = tuple(b for b in BACKENDS if b.name in {"sqlite", "psycopg", "pymysql"})
 
 
-class Blocking:
-    """An asynchronous repository for synchronous tests: each call runs to its end."""
-
-    def __init__(self, repository: AsyncTicketRepository, run: Callable[[Any], Any]) -> None:
-        self._repository = repository
-        self._run = run
-
-    @property
-    def statuses(self) -> StatusScheme:
-        return self._repository.statuses
-
-    def load(self, lookup: Lookup) -> Snapshot:
-        found: Snapshot = self._run(self._repository.load(lookup))
-        return found
-
-    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
-        found: Ticket | None = self._run(self._repository.get(company_id, ticket_id))
-        return found
-
-    def commit(self, decision: Write) -> Ticket:
-        written: Ticket = self._run(self._repository.commit(decision))
-        return written
-
-    def forget_messages(self, before: datetime) -> int:
-        assert isinstance(self._repository, AsyncForgetsMessages)
-        forgotten: int = self._run(self._repository.forget_messages(before))
-        return forgotten
-
-
-class Store:
-    """One back end, empty, for one test."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-
-    rolls_back = True
-
-    def transaction(self) -> AbstractContextManager[TicketRepository]:
-        """Begin a transaction of the host; it ends in a commit, or in a rollback where the block raises."""
-        raise NotImplementedError
-
-    @staticmethod
-    def forget_messages(repository: TicketRepository, before: datetime) -> int:
-        """Use the optional ability, which every back end here has."""
-        assert isinstance(repository, ForgetsMessages)
-        return repository.forget_messages(before)
-
-    def tickets(self) -> list[Ticket]:
-        """Read every committed ticket, by id, without the library's statements."""
-        raise NotImplementedError
-
-    def insert(self, ticket: Ticket) -> Ticket:
-        """Write a ticket as a host would, without the library's statements; its id is the store's to choose."""
-        raise NotImplementedError
-
-    def close_behind(self, ticket: Ticket) -> None:
-        """Close a ticket as a host would behind the library's back: by its status alone."""
-        raise NotImplementedError
-
-
-class MemoryStore(Store):
-    rolls_back = False
-
-    def __init__(self, backend: Backend, **options: Any) -> None:
-        super().__init__(backend)
-        self._async = AsyncInMemoryTicketRepository(**options) if backend.is_async else None
-        self._sync = self._async._sync if self._async else InMemoryTicketRepository(**options)
-
-    @contextmanager
-    def transaction(self) -> Iterator[TicketRepository]:
-        yield self._sync if self._async is None else Blocking(self._async, asyncio.run)
-
-    def tickets(self) -> list[Ticket]:
-        return list(self._sync.tickets)
-
-    def insert(self, ticket: Ticket) -> Ticket:
-        return self._sync._put(evolve(ticket, id=self._sync._new_id()))
-
-    def close_behind(self, ticket: Ticket) -> None:
-        now = self._sync.get(ticket.company_id, ticket.id)
-        assert now is not None
-        self._sync._put(evolve(now, status=self._sync.statuses.closed, closed_at=now.updated_at))
-
-
 class SqlStore(Store):
     """A database of this test process, reached by the driver under test; `engine` is a plain one beside it."""
+
+    concurrent = True
 
     def __init__(
         self,
@@ -165,13 +72,13 @@ class SqlStore(Store):
         unique_rule: UniqueRule | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(backend)
+        self.backend = backend
         self.mapping = mapping
         self.unique_rule = unique_rule
         self.url = url
         self.engine = _engine(url)
         driven = url.set(drivername=backend.driver)
-        self.runner = asyncio.Runner() if backend.is_async else None
+        self.loop = EventLoop() if backend.is_async else None
         self.async_engine: AsyncEngine | None = None
         self.sync_engine: Engine | None = None
         if backend.is_async:
@@ -194,15 +101,8 @@ class SqlStore(Store):
                 yield connection
             return
         assert self.async_engine is not None
-        begun = self.async_engine.execution_options(**options).begin()
-        connection = self.run(begun.__aenter__())
-        try:
+        with blocking(self.async_engine.execution_options(**options).begin(), self.run) as connection:
             yield connection
-        except BaseException as error:
-            self.run(begun.__aexit__(type(error), error, error.__traceback__))
-            raise
-        else:
-            self.run(begun.__aexit__(None, None, None))
 
     def repository(self, host: Any) -> TicketRepository:
         """Return the repository under test over a host's connection or session."""
@@ -212,8 +112,16 @@ class SqlStore(Store):
         return SQLAlchemyTicketRepository(host, self.mapping, unique_rule=self.unique_rule)
 
     def run(self, coroutine: Any) -> Any:
-        assert self.runner is not None
-        return self.runner.run(coroutine)
+        assert self.loop is not None
+        return self.loop.run(coroutine)
+
+    @property
+    def overlapping(self) -> bool:  # type: ignore[override]
+        """A transaction of SQLite begins with the write lock."""
+        return self.backend.database != "sqlite"
+
+    def is_retryable(self, error: Exception) -> bool:
+        return is_retryable(error)
 
     def tickets(self) -> list[Ticket]:
         fields = [column.label(field) for field, column in self.mapping.columns.items()]
@@ -231,11 +139,11 @@ class SqlStore(Store):
             inserted = connection.execute(self.mapping.table.insert().values(values))
             return evolve(ticket, id=inserted.inserted_primary_key[0])  # type: ignore[index]
 
-    def close_behind(self, ticket: Ticket) -> None:
-        columns = self.mapping.columns
+    def overwrite(self, ticket: Ticket) -> None:
+        values = {column.key: getattr(ticket, field) for field, column in self.mapping.columns.items()}
         with self.engine.begin() as connection:
-            closed = {columns["status"].key: self.mapping.statuses.closed}
-            connection.execute(self.mapping.table.update().where(columns["id"] == ticket.id).values(closed))
+            its_row = self.mapping.columns["id"] == ticket.id
+            connection.execute(self.mapping.table.update().where(its_row).values(values))
 
     def empty(self) -> None:
         """Delete every row: far quicker than to make the tables anew."""
@@ -255,8 +163,8 @@ class SqlStore(Store):
             self.run(self.async_engine.dispose())
         if self.sync_engine is not None:
             self.sync_engine.dispose()
-        if self.runner is not None:
-            self.runner.close()
+        if self.loop is not None:
+            self.loop.close()
         self.engine.dispose()
 
 
@@ -318,10 +226,10 @@ class Databases:
         return found
 
 
-def open_store(databases: Databases, backend: Backend) -> Store:
+def open_store(databases: Databases, backend: Backend) -> MemoryStore | SqlStore:
     """Open a back end with our own schema."""
     if backend.database == "memory":
-        return MemoryStore(backend)
+        return MemoryStore(is_async=backend.is_async)
     store = SqlStore(backend, databases.new(backend.database))
     store.mapping.metadata.create_all(store.engine)
     return store

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.backends import BACKENDS, Backend, Databases, MemoryStore, SqlStore, Store, open_store
+from tests.backends import BACKENDS, Backend, Databases, SqlStore, open_store
+from tests.memory_store import MemoryStore
+from ticketrouter.testing import Store
 
 settings.register_profile("quick", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True)
@@ -35,7 +37,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def store(backend: Backend, databases: Databases, stores: dict[str, SqlStore]) -> Iterator[Store]:
     """An empty store of the back end, and after the test a look whether a connection was kept."""
     if backend.database == "memory":
-        yield MemoryStore(backend)
+        yield MemoryStore(is_async=backend.is_async)
         return
     if backend.name not in stores:
         opened = open_store(databases, backend)

@@ -85,12 +85,17 @@ def mariadb(*, durable: bool = False) -> Iterator[URL]:
     with _directory() as place:
         data, socket = place / "data", place / "s"
         auth = "--auth-root-authentication-method=normal"
-        _run(install, "--no-defaults", f"--datadir={data}", auth, "--skip-test-db")
+        # A server that starts deletes what it finds in the directory of temporary tables: each needs one of its own.
+        temporary = place / "tmp"
+        temporary.mkdir()
+        _owned(temporary)
+        at = (f"--datadir={data}", f"--tmpdir={temporary}")
+        _run(install, "--no-defaults", *at, auth, "--skip-test-db")
         flush = 1 if durable else 0
         command = [
             server,
             "--no-defaults",
-            f"--datadir={data}",
+            *at,
             "--skip-networking",
             f"--socket={socket}",
             f"--pid-file={place / 'pid'}",
@@ -109,11 +114,16 @@ def _directory() -> Iterator[Path]:
     # Short, because the path of a unix socket has at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="tr") as name:
         place = Path(name)
-        place.chmod(0o755)
-        owner = _owner()
-        if owner is not None:
-            os.chown(place, owner.pw_uid, owner.pw_gid)
+        _owned(place)
         yield place
+
+
+def _owned(place: Path) -> None:
+    """Give a directory to whom a server runs as."""
+    place.chmod(0o755)
+    owner = _owner()
+    if owner is not None:
+        os.chown(place, owner.pw_uid, owner.pw_gid)
 
 
 def _owner() -> pwd.struct_passwd | None:

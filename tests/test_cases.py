@@ -1,283 +1,38 @@
-"""The cases of `tests/cases`: what each desk and each rule makes of a message, as data that any language can run.
+"""The cases of `tests/cases`, run by the kit on memory and on PostgreSQL; and the runner's own tests.
 
-Law of this file: nothing is known here of any desk or rule. What a case may say stands in `cases/schema.json`,
-what it means in `cases/README.md`.
+Law of this file: what each desk and each rule makes of a message stands in the cases, not here.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from attrs import frozen
 
-from tests.backends import BACKENDS, Databases, MemoryStore, SqlStore, Store
+from tests.backends import BACKENDS, Databases, SqlStore
+from tests.memory_store import MemoryStore
 from tests.races import set_rule
-from ticketrouter import (
-    BlockedBySchemaError,
-    InboundMessage,
-    Policy,
-    Reason,
-    Reopen,
-    Resolution,
-    StatusScheme,
-    Ticket,
-    TicketRouter,
-    UniqueRule,
-    presets,
-)
+from ticketrouter import Reason, StatusScheme, Ticket, UniqueRule, presets
 from ticketrouter.sqlalchemy import TicketMapping
+from ticketrouter.testing import Case, CaseError, Store, cases_of, read_cases, run_case
+from ticketrouter.testing.cases import SCHEMA, Run
 
 PLACE = Path(__file__).parent / "cases"
-SCHEMA: dict[str, Any] = json.loads((PLACE / "schema.json").read_text(encoding="utf-8"))
-MEMORY, POSTGRESQL = (backend for backend in BACKENDS if backend.name in {"memory", "psycopg"})
-TIMES = ("created_at", "updated_at", "closed_at", "sent_at")
-
-
-class CaseError(Exception):
-    """A file of cases does not say what the schema allows."""
-
-
-# --- the schema, as far as it uses JSON Schema ---------------------------------------------------------------
-
-TYPES: dict[str, Callable[[Any], bool]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-}
-KEYWORDS = {
-    "$schema", "$defs", "$ref", "title", "type", "properties", "required", "additionalProperties", "enum", "items",
-    "minItems", "minimum", "pattern", "oneOf",
-}  # fmt: skip
-
-
-def faults(value: Any, schema: dict[str, Any], where: str) -> Iterator[str]:
-    """Say what of a value the schema does not allow."""
-    if unknown := schema.keys() - KEYWORDS:
-        raise NotImplementedError(f"keywords of JSON Schema: {sorted(unknown)}")
-    if "$ref" in schema:
-        yield from faults(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")], where)
-    if "oneOf" in schema:
-        found = [list(faults(value, each, where)) for each in schema["oneOf"]]
-        if found.count([]) != 1:
-            yield min(found, key=len)[0] if [] not in found else f"{where} is ambiguous"
-    if "enum" in schema and value not in schema["enum"]:
-        yield f"{where} is {value!r}, none of {schema['enum']}"
-    types = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", TYPES)
-    if not any(TYPES[name](value) for name in types):
-        yield f"{where} is {value!r}, not of type {' or '.join(types)}"
-    elif isinstance(value, dict):
-        yield from _faults_of_object(value, schema, where)
-    elif isinstance(value, list):
-        if len(value) < schema.get("minItems", 0):
-            yield f"{where} has too few entries"
-        for index, entry in enumerate(value):
-            yield from faults(entry, schema.get("items", {}), f"{where}[{index}]")
-    elif isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
-        yield f"{where} is {value!r}, which does not match {schema['pattern']}"
-    elif isinstance(value, int) and value < schema.get("minimum", value):
-        yield f"{where} is {value}, less than {schema['minimum']}"
-
-
-def _faults_of_object(value: dict[str, Any], schema: dict[str, Any], where: str) -> Iterator[str]:
-    known = schema.get("properties", {})
-    for name in schema.get("required", ()):
-        if name not in value:
-            yield f"{where} has no field {name}"
-    for name, entry in value.items():
-        if name in known:
-            yield from faults(entry, known[name], f"{where}.{name}")
-        elif schema.get("additionalProperties") is False:
-            yield f"{where} has an unknown field {name}"
-
-
-# --- the files -----------------------------------------------------------------------------------------------
-
-
-@frozen
-class Case:
-    """One case, with what its file says for all of them."""
-
-    file: str
-    name: str
-    policy: Policy
-    statuses: StatusScheme
-    unique_rule: UniqueRule
-    given: list[dict[str, Any]]
-    steps: list[dict[str, Any]]
-
-    def __str__(self) -> str:
-        return f"{self.file}/{self.name}"
-
-
-def cases_of(name: str, text: str) -> list[Case]:
-    """Read a file of cases; whatever is wrong in it is an error."""
-    content = json.loads(text)
-    for fault in faults(content, SCHEMA, name):
-        raise CaseError(fault)
-    preset = content.get("preset")
-    if preset not in {None, name}:
-        raise CaseError(f"{name}.preset is {preset!r}, another name than the file's")
-    found = [_case(name, preset, case) for case in content["cases"]]
-    names = [case.name for case in found]
-    if twice := {each for each in names if names.count(each) > 1}:
-        raise CaseError(f"{name} has cases of the same name: {sorted(twice)}")
-    return found
-
-
-def _case(file: str, preset: str | None, case: dict[str, Any]) -> Case:
-    where = f"{file}/{case['name']}"
-    if ("policy" in case) is (preset is not None) or ("statuses" in case and preset is not None):
-        raise CaseError(f"{where}: a policy and words are either the preset's or the case's own")
-    ids = [ticket["id"] for ticket in case["given"]]
-    if ids != sorted(set(ids)):
-        raise CaseError(f"{where}: the ids of what is given do not ascend")
-    return Case(
-        file=file,
-        name=case["name"],
-        policy=_policy(case["policy"]) if preset is None else presets.ALL[preset].policy,
-        statuses=StatusScheme(**case.get("statuses", {})) if preset is None else presets.ALL[preset].statuses,
-        unique_rule=UniqueRule(case.get("unique_rule", "active_per_connection")),
-        given=case["given"],
-        steps=case["steps"],
-    )
-
-
-def _policy(chosen: dict[str, Any]) -> Policy:
-    kept = {name: chosen["reopen"][name] for name in ("keep_user", "keep_queue")}
-    match chosen["reopen"]["window"]:
-        case "never":
-            reopen = Reopen.never(**kept)
-        case "always":
-            reopen = Reopen.always(**kept)
-        case seconds:
-            reopen = Reopen.within(timedelta(seconds=seconds), **kept)
-    groups = chosen.get("groups")
-    return Policy(
-        scope=chosen["scope"],
-        reopen=reopen,
-        groups=None if groups is None else _policy(groups),
-        effects=chosen.get("effects", {}),
-    )
+[POSTGRESQL] = [backend for backend in BACKENDS if backend.name == "psycopg"]
+FILES = sorted(path.stem for path in PLACE.glob("*.json"))
+CASES = [case for name in FILES for case in read_cases(PLACE / f"{name}.json")]
 
 
 def read(name: str) -> str:
     return (PLACE / f"{name}.json").read_text(encoding="utf-8")
 
 
-FILES = sorted(path.stem for path in PLACE.glob("*.json") if path.stem != "schema")
-CASES = [case for name in FILES for case in cases_of(name, read(name))]
-
-
-# --- the runner ----------------------------------------------------------------------------------------------
-
-
-def as_time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def as_text(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def as_values(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: as_time(value) if name in TIMES else value for name, value in fields.items()}
-
-
-def as_json(ticket: Ticket) -> dict[str, Any]:
-    """Write a ticket as `after` has it: without its id."""
-    fields = attrs.asdict(ticket, filter=lambda field, _: field.name not in {"id", "change"})
-    return {name: as_text(value) if isinstance(value, datetime) else value for name, value in fields.items()}
-
-
-class Run:
-    """One case on one store: names for its tickets, and what the store has under each of them."""
-
-    def __init__(self, case: Case, store: Store) -> None:
-        self.case = case
-        self.store = store
-        self.names: dict[Any, Any] = {}
-        self.created = 0
-        for fields in case.given:
-            self.names[store.insert(Ticket(**as_values(fields))).id] = fields["id"]
-
-    def rows(self) -> dict[Any, Any]:
-        """Return every ticket of the store by its name; one not seen before gets the next name."""
-        tickets = self.store.tickets()
-        for ticket in tickets:
-            if ticket.id not in self.names:
-                self.created += 1
-                self.names[ticket.id] = "new" if self.created == 1 else f"new{self.created}"
-        return {self.names[ticket.id]: as_json(ticket) for ticket in tickets}
-
-    def step(self, step: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Do one step; return what was to come out of it and what did."""
-        rows = self.rows()
-        expected, after = step["expected"], step["expected"].get("after")
-        if after is not None:
-            rows |= {expected["ticket"]: after}
-        done = self._done(step)
-        found = self.rows()
-        return {"answer": expected, "tickets": rows}, {"answer": self._named(done), "tickets": found}
-
-    def _done(self, step: dict[str, Any]) -> Resolution | Ticket | BlockedBySchemaError:
-        now = datetime.fromisoformat(step["now"])
-        ids = {name: ticket_id for ticket_id, name in self.names.items()}
-        try:
-            with self.store.transaction() as repository:
-                router = TicketRouter(repository, self.case.policy, clock=lambda: now)
-                match step:
-                    case {"message": message}:
-                        return router.resolve(InboundMessage(**as_values(message)))
-                    case {"close": asked}:
-                        return router.close(asked["company_id"], ids[asked["ticket"]])
-                    case {"reopen": asked}:
-                        return router.reopen(asked["company_id"], ids[asked["ticket"]])
-                    case {"accept": asked}:
-                        return router.accept(asked["company_id"], ids[asked["ticket"]], asked["user_id"])
-                    case _:
-                        raise NotImplementedError(step)
-        except BlockedBySchemaError as error:
-            return error
-
-    def _named(self, done: Resolution | Ticket | BlockedBySchemaError) -> dict[str, Any]:
-        """Write an answer as `expected` has it."""
-        match done:
-            case Ticket():
-                return {"ticket": self.names.get(done.id), "after": as_json(done)}
-            case BlockedBySchemaError():
-                return {"error": type(done).__name__, "ticket": self.names.get(done.ticket.id)}
-            case Resolution():
-                ticket = None if done.outcome == "ignored" else done.ticket
-                return {
-                    "outcome": done.outcome.value,
-                    "reason": done.reason.value,
-                    "ticket": None if ticket is None else self.names.get(ticket.id),
-                    "other_active": [self.names.get(other.id) for other in done.other_active],
-                    "after": None if ticket is None else as_json(ticket),
-                }
-
-
-def run(case: Case, store: Store) -> None:
-    """Run a case to its end, or to the first step that comes out otherwise."""
-    running = Run(case, store)
-    for step in case.steps:
-        expected, actual = running.step(step)
-
-        assert expected == actual
-
-
 def in_memory(case: Case) -> Store:
-    return MemoryStore(MEMORY, statuses=case.statuses, unique_rule=case.unique_rule)
+    return MemoryStore(statuses=case.statuses, unique_rule=case.unique_rule)
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +60,7 @@ def desks(databases: Databases) -> Iterator[Callable[[Case], SqlStore]]:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_case_in_memory(case):
     """Every step comes out as the case says."""
-    run(case, in_memory(case))
+    run_case(case, in_memory(case))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -313,7 +68,7 @@ def test_a_case_on_postgresql(case, desks):
     """Every step comes out as the case says, on the tables of a database that enforces the unique rule."""
     store = desks(case)
     try:
-        run(case, store)
+        run_case(case, store)
         store.assert_no_leak()
     finally:
         store.empty()
@@ -405,14 +160,18 @@ def test_a_wrong_expectation_is_reported(field):
     case = changed(SAMPLE, **{field: WRONG[field]})
 
     with pytest.raises(AssertionError):
-        run(case, in_memory(case))
+        run_case(case, in_memory(case))
+
+
+def closed(ticket: Ticket) -> Ticket:
+    return attrs.evolve(ticket, status="closed")
 
 
 class Meddler(MemoryStore):
     """A store in which something else happens at every message."""
 
     def __init__(self, case: Case, meddle: Callable[[MemoryStore], object]) -> None:
-        super().__init__(MEMORY, statuses=case.statuses, unique_rule=case.unique_rule)
+        super().__init__(statuses=case.statuses, unique_rule=case.unique_rule)
         self._meddle = meddle
 
     def transaction(self) -> Any:
@@ -423,7 +182,7 @@ class Meddler(MemoryStore):
 @pytest.mark.parametrize(
     ("name", "meddle"),
     [
-        ("active-in-another-company", lambda store: store.close_behind(store.tickets()[0])),
+        ("active-in-another-company", lambda store: store.overwrite(closed(store.tickets()[0]))),
         ("open-is-joined", lambda store: store.insert(attrs.evolve(store.tickets()[0], contact_id=77))),
     ],
     ids=["changed", "created"],
@@ -443,7 +202,7 @@ def test_a_missing_refusal_is_reported():
     case = attrs.evolve(SAMPLE, steps=[SAMPLE.steps[0] | {"expected": refused}])
 
     with pytest.raises(AssertionError):
-        run(case, in_memory(case))
+        run_case(case, in_memory(case))
 
 
 def test_a_refusal_is_reported_where_an_answer_is_expected():
@@ -452,7 +211,7 @@ def test_a_refusal_is_reported_where_an_answer_is_expected():
     case = attrs.evolve(blocked, steps=[blocked.steps[0] | {"expected": SAMPLE.steps[0]["expected"]}])
 
     with pytest.raises(AssertionError):
-        run(case, in_memory(case))
+        run_case(case, in_memory(case))
 
 
 # --- a file that says something else is an error -------------------------------------------------------------
@@ -537,6 +296,12 @@ def test_a_wrong_value_is_an_error(part, field, value):
 
     with pytest.raises(CaseError, match=field):
         cases_of("default", json.dumps(content))
+
+
+def test_what_is_no_json_is_an_error():
+    """The error names the file."""
+    with pytest.raises(CaseError, match="default is no JSON"):
+        cases_of("default", "{")
 
 
 def test_a_step_is_one_thing():

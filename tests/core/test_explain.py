@@ -7,7 +7,6 @@ import asyncio
 import pytest
 from hypothesis import given
 
-from tests import strategies as these
 from tests.core.samples import NOW
 from ticketrouter import (
     AsyncTicketRouter,
@@ -23,6 +22,7 @@ from ticketrouter import (
 )
 from ticketrouter.explain import Alternative, Answer, Explanation, explain
 from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
+from ticketrouter.testing import strategies as these
 
 HERE = InboundMessage(1, "c", 10)
 THERE = InboundMessage(1, "c", 13)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -27,7 +28,7 @@ import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {EXTRAS!r}:
-            raise ImportError(f"{{name}} is not installed")
+            raise ModuleNotFoundError(f"{{name}} is not installed", name=name)
 
 sys.meta_path.insert(0, Refuse())
 """
@@ -100,6 +101,25 @@ def test_the_core_loads_attrs_and_the_standard_library_only():
     """
 
     assert _run(program) == "[]"
+
+
+def test_the_kit_without_its_extra_says_in_one_line_what_to_install():
+    """Without pytest, as without hypothesis, the error names the extra."""
+    program = """
+        try:
+            import ticketrouter.testing
+        except ModuleNotFoundError as error:
+            print(error, error.__cause__, error.__suppress_context__)
+    """
+
+    assert _run(program).endswith("pip install 'ticketrouter[testing]' None True")
+
+
+def test_nothing_but_an_import_loads_the_kit():
+    """It is no plugin that pytest loads by itself."""
+    found = [point for point in entry_points(group="pytest11") if "ticketrouter" in point.value]
+
+    assert found == []
 
 
 @pytest.mark.parametrize("extra", ["sqlalchemy"])

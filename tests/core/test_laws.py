@@ -1,6 +1,6 @@
 """The laws of routing, as properties: each test is named by its law and states it.
 
-`tests.strategies` draws the situations; nothing here repeats the rules, which `test_decide.py` has as a table
+`ticketrouter.testing.strategies` draws the situations; nothing here repeats the rules, which `test_decide.py` has as a table
 and `test_machine.py` as an independent model.
 """
 
@@ -17,7 +17,6 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tests import strategies as these
 from tests.core.samples import NOW, a_message, a_ticket
 from ticketrouter import (
     BlockedBySchemaError,
@@ -41,6 +40,7 @@ from ticketrouter import (
 from ticketrouter.memory import InMemoryTicketRepository
 from ticketrouter.policy import Create, Duplicate, Ignore, Reuse
 from ticketrouter.policy import Reopen as ReopenIt
+from ticketrouter.testing import strategies as these
 
 
 class Desk:

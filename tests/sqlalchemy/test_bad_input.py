@@ -19,7 +19,7 @@ from sqlalchemy import Connection, create_engine, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from tests.backends import ONE_PER_DATABASE, SQL_BACKENDS, Backend, Store
+from tests.backends import ONE_PER_DATABASE, SQL_BACKENDS, Backend
 from tests.sqlalchemy.conftest import Place
 from tests.sqlalchemy.whaticket import DATABASES
 from ticketrouter import (
@@ -37,6 +37,7 @@ from ticketrouter import (
 )
 from ticketrouter.policy import Reuse, Unread
 from ticketrouter.sqlalchemy import MappingError, SQLAlchemyTicketRepository, TicketMapping, configure_sqlite
+from ticketrouter.testing import Store
 
 CANARY = 5511987654321
 """A telephone number: personal data, which no text of an error may hold."""

@@ -1,12 +1,12 @@
-"""Every Hypothesis strategy of the tests, smallest first.
+"""Hypothesis strategies for messages, tickets, policies and logs, smallest first.
 
-Ids, times and settings come from few values on purpose: what is interesting happens where two of them meet.
-The strategies whose name begins with `any` draw from all that is valid.
+Law of this file: ids, times and settings come from few values on purpose, since what is interesting happens where
+two of them meet. The strategies whose name begins with `any` draw from all that is valid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -14,25 +14,18 @@ from uuid import UUID
 from attrs import frozen
 from hypothesis import strategies as st
 
-from ticketrouter import (
-    Effect,
-    InboundMessage,
-    MessageKind,
-    Policy,
-    Reopen,
-    Scope,
-    Snapshot,
-    StatusScheme,
-    Ticket,
-    TicketKey,
-    UniqueRule,
-)
+from ticketrouter.choices import Effect, Policy, Reopen, Scope
+from ticketrouter.model import InboundMessage, MessageKind, StatusScheme, Ticket, TicketKey, UniqueRule
+from ticketrouter.policy import Snapshot
+from ticketrouter.testing.model import Plan
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 STATUSES = StatusScheme()
-"""The words of every ticket that is drawn here."""
+"""The words of a ticket that is drawn here, unless others are given."""
+CLOSED = ("closed", "rating")
+"""The closed ones among them."""
 
 # --- ids ------------------------------------------------------------------------------------------------------
 
@@ -129,6 +122,8 @@ def tickets(
     ids: st.SearchStrategy[Any] = ids,
     keys: st.SearchStrategy[TicketKey] = keys,
     active: st.SearchStrategy[bool] = booleans,
+    statuses: StatusScheme = STATUSES,
+    closed: Sequence[str] = CLOSED,
 ) -> Ticket:
     """Tickets as a lawful repository would give them: `closed_at` is None exactly while one is active."""
     key, is_active, updated_at = draw(keys), draw(active), draw(moments)
@@ -137,7 +132,7 @@ def tickets(
         company_id=key.company_id,
         contact_id=key.contact_id,
         connection_id=key.connection_id,
-        status=draw(st.sampled_from(sorted(STATUSES.active) if is_active else ["closed", "rating"])),
+        status=draw(st.sampled_from(sorted(statuses.active) if is_active else closed)),
         is_group=draw(st.booleans()),
         unread_messages=draw(st.integers(0, 3)),
         user_id=draw(st.none() | users),
@@ -153,31 +148,40 @@ def lists_of_tickets(
     keys: st.SearchStrategy[TicketKey] = keys,
     active: st.SearchStrategy[bool] = booleans,
     at_least: int = 0,
+    statuses: StatusScheme = STATUSES,
+    closed: Sequence[str] = CLOSED,
 ) -> st.SearchStrategy[list[Ticket]]:
     """Tickets that may stand together in a table with that unique rule."""
-    each = tickets(ids=st.integers(1, 99), keys=keys, active=active)
-    several = st.lists(each, min_size=at_least, max_size=6, unique_by=lambda t: t.id)
-    return several.map(lambda found: _lawful(found, unique_rule))
+    each = tickets(ids=st.integers(1, 99), keys=keys, active=active, statuses=statuses, closed=closed)
+    several = st.lists(each, min_size=at_least, max_size=6, unique_by=_id)
+    return several.map(lambda found: lawful(found, unique_rule, statuses))
 
 
-def _lawful(found: Iterable[Ticket], unique_rule: UniqueRule) -> list[Ticket]:
+def _id(ticket: Ticket) -> object:
+    return ticket.id
+
+
+def lawful(
+    found: Iterable[Ticket], unique_rule: UniqueRule, statuses: StatusScheme = STATUSES
+) -> list[Ticket]:
+    """Leave out the tickets beside which the unique rule allows an earlier one only."""
     places: set[object] = set()
-    lawful = []
+    kept: list[Ticket] = []
     for ticket in found:
         place: object
         match unique_rule:
             case UniqueRule.NONE:
                 place = ticket.id
             case UniqueRule.ACTIVE_PER_CONNECTION:
-                place = ticket.key if STATUSES.is_active(ticket.status) else ticket.id
+                place = ticket.key if statuses.is_active(ticket.status) else ticket.id
             case UniqueRule.ONE_PER_CONNECTION:
                 place = ticket.key
             case UniqueRule.ONE_PER_CONTACT:
                 place = (ticket.company_id, ticket.contact_id)
         if place not in places:
             places.add(place)
-            lawful.append(ticket)
-    return lawful
+            kept.append(ticket)
+    return kept
 
 
 # --- choices --------------------------------------------------------------------------------------------------
@@ -202,6 +206,16 @@ def policies(scopes: st.SearchStrategy[Scope] = all_scopes) -> st.SearchStrategy
 any_policies = policies()
 one_connection_each = policies(st.just(Scope.CONNECTION))
 """Policies under which a contact has one conversation per connection, in groups too."""
+
+plans: st.SearchStrategy[Plan] = st.builds(
+    Plan,
+    st.booleans(),
+    st.sampled_from([None, HOUR, 2 * HOUR, timedelta.max]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([frozenset({"message"}), frozenset({"message", "echo"}), frozenset({"echo", "notice"})]),
+)
+"""What the model of the state machine knows as a policy."""
 
 # --- situations -----------------------------------------------------------------------------------------------
 

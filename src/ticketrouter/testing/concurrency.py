@@ -1,0 +1,297 @@
+"""The clauses where two transactions meet: races, and encounters in a fixed order.
+
+Law of this file: a test never measures time. It waits a moment only to let the other transaction get as far as it
+can; a wait that is too short can hide a defect, and never make one up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import pytest
+
+from ticketrouter.errors import ActiveTicketExistsError, ConflictError
+from ticketrouter.model import InboundMessage, Outcome, TicketKey
+from ticketrouter.policy import Lookup
+from ticketrouter.repository import ReadsCurrent, TicketRepository
+from ticketrouter.testing.samples import (
+    CONTACT,
+    KEY,
+    STRANGER,
+    Undo,
+    a_closed,
+    a_router,
+    a_waiting,
+    an_active,
+    create,
+    given,
+    needs,
+    route,
+)
+from ticketrouter.testing.store import Store
+
+_T = TypeVar("_T")
+
+WORKERS = 6
+ROUNDS = 4
+MOMENT = 0.15
+"""How long a transaction is given to get as far as it can, in seconds."""
+FOR_EVER = 60.0
+"""After how many seconds a transaction that does not end is a failure."""
+
+MESSAGE = InboundMessage(1, CONTACT, 10)
+
+
+class ConcurrentClauses:
+    """The clauses of which one transaction alone says nothing."""
+
+    # --- races: many at once, in any order -------------------------------------------------------------------
+
+    def test_r2_a_race_for_a_fresh_key_leaves_one_ticket(self, store: Store) -> None:
+        """R2 and R10: of many at once one creates the ticket and all others join it; no message is lost."""
+        needs(store.concurrent, "this store has one transaction at a time")
+        keys = [TicketKey(1, contact, 10) for contact in range(ROUNDS)]
+        for key in keys:
+            message = InboundMessage(1, key.contact_id, 10)
+            together([lambda m=message: route(store, lambda router: router.resolve(m))] * WORKERS)  # type: ignore[misc]
+
+        assert [(key, WORKERS) for key in keys] == [(t.key, t.unread_messages) for t in store.tickets()]
+
+    def test_r8_a_race_of_redeliveries_is_routed_once(self, store: Store) -> None:
+        """R8: of many at once with one message id one is routed, and the others are told its ticket."""
+        needs(store.concurrent, "this store has one transaction at a time")
+        message = InboundMessage(1, CONTACT, 10, message_id="m")
+        found = together([lambda: route(store, lambda router: router.resolve(message))] * WORKERS)
+        outcomes = Counter(each.outcome for each in found)
+
+        assert Counter({Outcome.DUPLICATE: WORKERS - 1, Outcome.CREATED: 1}) == outcomes
+        assert [ticket.unread_messages for ticket in store.tickets()] == [1]
+
+    # --- encounters: the second comes while the first is under way ---------------------------------------------
+
+    def test_r2_who_comes_second_joins_the_ticket_of_the_first(self, store: Store) -> None:
+        """R2 and R10: a message that comes while another creates the ticket joins it, when that is committed."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        first, second = overtake(
+            store,
+            lambda repository: a_router(repository).resolve(MESSAGE),
+            lambda: route(store, lambda router: router.resolve(MESSAGE)),
+        )
+        outcomes = (first.outcome, second.outcome)
+
+        assert outcomes == (Outcome.CREATED, Outcome.REUSED)
+        assert [ticket.unread_messages for ticket in store.tickets()] == [2]
+
+    def test_r2_who_comes_second_creates_what_the_first_takes_back(self, store: Store) -> None:
+        """R2 and R6: a message that comes while another creates a ticket is not lost by the rollback of that."""
+        needs(store.overlapping and store.rolls_back, "this store has no two transactions under way")
+        second = behind(lambda: route(store, lambda router: router.resolve(MESSAGE)))
+        with suppress(Undo), store.transaction() as repository:
+            a_router(repository).resolve(MESSAGE)
+            second.begin()
+            raise Undo
+
+        assert second.result().outcome is Outcome.CREATED
+        assert [ticket.unread_messages for ticket in store.tickets()] == [1]
+
+    def test_r3_a_message_does_not_join_what_is_being_closed(self, store: Store) -> None:
+        """R3: a message that comes while its ticket is closed gets a ticket of its own, when that is committed."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        [ticket] = given(store, an_active(store))
+        closed, second = overtake(
+            store,
+            lambda repository: a_router(repository).close(1, ticket.id),
+            lambda: route(store, lambda router: router.resolve(MESSAGE)),
+        )
+
+        assert second.outcome is Outcome.CREATED
+        assert [closed, second.ticket] == store.tickets()
+
+    def test_r4_two_who_reopen_at_once_reopen_one_ticket(self, store: Store) -> None:
+        """R4: of two closed tickets of one key one is reopened, and who wants the other is told of it."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        one, other = given(store, a_closed(store), a_closed(store))
+
+        def reopen_other() -> Any:
+            try:
+                return route(store, lambda router: router.reopen(1, other.id))
+            except ActiveTicketExistsError as error:
+                return error.ticket.id
+
+        _, met = overtake(store, lambda repository: a_router(repository).reopen(1, one.id), reopen_other)
+        active = [each.id for each in store.tickets() if store.statuses.is_active(each.status)]
+
+        assert [one.id] == active
+        assert met == one.id
+
+    def test_r10_the_loser_takes_the_winners_row_as_it_is(self, store: Store) -> None:
+        """R10: whoever comes second for a key changes nothing of what the first has written: status, user, queue."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        opened, second = overtake(
+            store,
+            lambda repository: a_router(repository).open(KEY, user_id=8, queue_id=5),
+            lambda: route(store, lambda router: router.resolve(MESSAGE)),
+        )
+
+        assert (opened.id, opened.status, 8, 5) == (
+            second.ticket.id,
+            second.ticket.status,
+            second.ticket.user_id,
+            second.ticket.queue_id,
+        )
+        assert [second.ticket] == store.tickets()
+
+    def test_the_desk_cannot_be_won_twice(self, store: Store) -> None:
+        """Of two agents who accept one ticket at once one has it, and the other one is told who."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        [ticket] = given(store, a_waiting(store))
+
+        def accept() -> Any:
+            try:
+                return route(store, lambda router: router.accept(1, ticket.id, 8))
+            except ConflictError as error:
+                return error.ticket
+
+        first, second = overtake(
+            store, lambda repository: a_router(repository).accept(1, ticket.id, 7), accept
+        )
+
+        assert [first] == store.tickets()
+        assert first == second
+
+    # --- encounters: the first has looked before the second has come and gone --------------------------------
+
+    def test_r10_who_has_looked_too_early_joins_the_ticket_all_the_same(self, store: Store) -> None:
+        """R10 and R11: a transaction with an old snapshot joins what is committed by now, or asks to be run again."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        late = None
+        try:
+            with store.transaction() as repository:
+                repository.load(Lookup.at(STRANGER))
+                route(store, lambda router: router.resolve(MESSAGE))
+                late = a_router(repository).resolve(MESSAGE)
+        except Exception as error:
+            if not store.is_retryable(error):
+                raise
+            late = route(store, lambda router: router.resolve(MESSAGE))
+
+        assert late.outcome is Outcome.REUSED
+        assert [ticket.unread_messages for ticket in store.tickets()] == [2]
+
+    def test_r10_what_is_committed_by_now_can_be_read(self, store: Store) -> None:
+        """R10: whoever has plain reads that may be old reads by `get_current` what the winner has committed."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        [ticket] = given(store, a_waiting(store))
+        with store.transaction() as repository:
+            if not isinstance(repository, ReadsCurrent):
+                pytest.skip("the plain reads of this repository are never old (ReadsCurrent)")
+            repository.get(1, ticket.id)
+            taken = route(store, lambda router: router.accept(1, ticket.id, 8))
+            current = repository.get_current(1, ticket.id)
+
+        assert taken == current
+
+    # --- what the others see -----------------------------------------------------------------------------------
+
+    def test_r5_nothing_is_committed_before_the_host_commits(self, store: Store) -> None:
+        """R5: while the host's transaction is under way, nobody else sees what was written in it."""
+        needs(store.overlapping and store.rolls_back, "this store has no two transactions under way")
+        with store.transaction() as repository:
+            made = a_router(repository).resolve(InboundMessage(1, CONTACT, 10, message_id="m"))
+            seen = store.tickets()
+
+        assert seen == []
+        assert [made.ticket] == store.tickets()
+
+    def test_r11_who_waits_for_each_other_is_told_to_run_again(self, store: Store) -> None:
+        """R11: of two transactions that wait for each other one ends in a ContentionError, at once; both end well."""
+        needs(
+            store.overlapping and store.rolls_back, "the transactions of this store never wait for each other"
+        )
+        keys = [TicketKey(1, contact, 10) for contact in range(2)]
+        both_have_one = threading.Barrier(2, timeout=FOR_EVER)
+        refusals: list[Exception] = []
+
+        def take(mine: TicketKey, other: TicketKey) -> None:
+            try:
+                with store.transaction() as repository:
+                    repository.commit(create(mine))
+                    both_have_one.wait()
+                    repository.commit(create(other))
+            except Exception as error:  # noqa: BLE001 - what it is, is looked at below
+                refusals.append(error)
+
+        together([lambda: take(*keys), lambda: take(*reversed(keys))])
+
+        assert refusals
+        assert [error for error in refusals if not store.is_retryable(error)] == []
+        for key in keys:
+            route(store, lambda router, k=key: router.resolve(InboundMessage(1, k.contact_id, 10)))  # type: ignore[misc]
+        assert set(keys) == {ticket.key for ticket in store.tickets()}
+        assert len(store.tickets()) == len(keys)
+
+
+# --- two and more at once ------------------------------------------------------------------------------------
+
+
+class behind(Generic[_T]):  # noqa: N801 - it reads as a function
+    """Something that runs in a thread of its own, from `begin` on."""
+
+    def __init__(self, act: Callable[[], _T]) -> None:
+        self._act = act
+        self._found: list[_T] = []
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def begin(self) -> None:
+        """Begin, and get as far as can be."""
+        self.start()
+        self._thread.join(MOMENT)
+
+    def result(self) -> _T:
+        """Wait for the end, and return or raise what came of it."""
+        self._thread.join(FOR_EVER)
+        if self._thread.is_alive():
+            pytest.fail("a transaction does not end: it waits for another one for ever")
+        for error in self._failed:
+            raise error
+        return self._found[0]
+
+    def _run(self) -> None:
+        try:
+            self._found.append(self._act())
+        except BaseException as error:  # noqa: BLE001 - raised where it is asked for
+            self._failed.append(error)
+
+
+def together(acts: Sequence[Callable[[], _T]]) -> list[_T]:
+    """Do several things at once, each in a thread of its own, and return what each has returned."""
+    start = threading.Barrier(len(acts), timeout=FOR_EVER)
+
+    def when_all_are_here(act: Callable[[], _T]) -> _T:
+        start.wait()
+        return act()
+
+    running = [behind(lambda act=act: when_all_are_here(act)) for act in acts]  # type: ignore[misc]
+    for each in running:
+        each.start()
+    return [each.result() for each in running]
+
+
+def overtake(
+    store: Store, first: Callable[[TicketRepository], Any], second: Callable[[], Any]
+) -> tuple[Any, Any]:
+    """Do the first in a transaction, and the second before that transaction is committed."""
+    running = behind(second)
+    with store.transaction() as repository:
+        found = first(repository)
+        running.begin()
+    return found, running.result()

@@ -1,0 +1,276 @@
+"""What a repository and a router must come to, as rows in a list and a few sentences of plain code.
+
+Law of this file: it is the design written a second time. It imports nothing of `ticketrouter.policy`,
+`ticketrouter.lifecycle`, `ticketrouter.moves` or `ticketrouter.memory`; where it and the library differ, one of
+them is wrong. Errors are the library's own, and carry a row where those carry a ticket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from attrs import asdict, frozen
+
+from ticketrouter.choices import Effect, Policy, Reopen, Scope
+from ticketrouter.errors import ActiveTicketExistsError, BlockedBySchemaError, ConflictError
+from ticketrouter.model import InboundMessage, MessageKind, StatusScheme, TicketKey, UniqueRule
+
+Row: TypeAlias = dict[str, Any]
+"""The fields of a ticket; its id is its number, counted from 1 in the order in which tickets were made."""
+
+
+@frozen
+class Plan:
+    """What a host has chosen, in plain words; there is one for direct messages and one for groups.
+
+    Args:
+        by_contact: whether a contact has one conversation over all connections.
+        window: how long after closing a message reopens the ticket; None: never.
+        keep_user: whether the agent keeps a reopened ticket.
+        keep_queue: whether a reopened ticket stays in its queue.
+        opening: the kinds of messages that may open a ticket.
+    """
+
+    by_contact: bool = False
+    window: timedelta | None = None
+    keep_user: bool = False
+    keep_queue: bool = True
+    opening: frozenset[str] = frozenset({"message"})
+
+    def policy(self, groups: Policy | None = None) -> Policy:
+        """Return the same as the library has it."""
+        return Policy(
+            scope=Scope.CONTACT if self.by_contact else Scope.CONNECTION,
+            reopen=Reopen(self.window, keep_user=self.keep_user, keep_queue=self.keep_queue),
+            groups=groups,
+            effects={
+                kind: Effect.OPEN if kind.value in self.opening else Effect.ATTACH for kind in MessageKind
+            },
+        )
+
+
+class Model:
+    """A desk, and all that can happen at it.
+
+    Args:
+        direct: what holds for direct messages.
+        groups: what holds for groups.
+        unique_rule: what the host's schema enforces.
+        rows: what is there to begin with.
+        now: what time it is; whoever runs the model sets it.
+        statuses: the host's words.
+    """
+
+    def __init__(
+        self,
+        direct: Plan,
+        groups: Plan,
+        unique_rule: str,
+        rows: Iterable[Row],
+        *,
+        now: datetime,
+        statuses: StatusScheme = StatusScheme(),  # noqa: B008 - a frozen value
+    ) -> None:
+        self.direct, self.groups, self.unique_rule = direct, groups, unique_rule
+        self.rows = list(rows)
+        self.now = now
+        self.words = statuses
+        self.routed: dict[object, tuple[Row, datetime]] = {}
+
+    # What is there.
+
+    def is_active(self, row: Row) -> bool:
+        """Tell whether a row holds its key."""
+        return row["status"] in self.words.active
+
+    def of_contact(self, key: TicketKey) -> list[Row]:
+        """List the rows of a contact."""
+        mine = (key.company_id, key.contact_id)
+        return [row for row in self.rows if (row["company_id"], row["contact_id"]) == mine]
+
+    def active_of(self, key: TicketKey) -> list[Row]:
+        """List the active rows of a contact, newest first."""
+        return sorted(filter(self.is_active, self.of_contact(key)), key=recency, reverse=True)
+
+    def active(self, key: TicketKey, *, anywhere: bool = False) -> Row | None:
+        """Return the most recently active row of a key, or of its contact."""
+        found = [row for row in self.active_of(key) if anywhere or row["connection_id"] == key.connection_id]
+        return next(iter(found), None)
+
+    def occupant(self, key: TicketKey) -> Row | None:
+        """Return the row beside which the unique rule allows no other."""
+        if self.unique_rule == "one_per_contact":
+            return next(iter(self.of_contact(key)), None)
+        if self.unique_rule == "one_per_connection":
+            here = [row for row in self.of_contact(key) if row["connection_id"] == key.connection_id]
+            return next(iter(here), None)
+        return None
+
+    # What messages do.
+
+    def receive(self, message: InboundMessage) -> tuple[str, Row | None]:
+        """Receive a message; return its outcome and its row."""
+        key = key_of(message)
+        place = (key.company_id, key.connection_id, message.message_id)
+        if message.message_id is not None and place in self.routed:
+            return "duplicate", self.routed[place][0]
+        outcome, row = self.place(message, self.groups if message.is_group else self.direct)
+        if message.message_id is not None and row is not None:
+            self.routed[place] = row, self.now
+        return outcome, row
+
+    def place(self, message: InboundMessage, plan: Plan) -> tuple[str, Row | None]:
+        """Find, reopen or create the row of a message that is new."""
+        key, opens = key_of(message), message.kind.value in plan.opening
+        row = self.active(key) or (self.active(key, anywhere=True) if plan.by_contact else None)
+        if row is not None:
+            self.count(row, message, opens=opens)
+            return "reused", row
+        if not opens:
+            return "ignored", None
+        row = self.reopenable(message, plan)
+        if row is None:
+            row = self.occupant(key)
+            if row is not None and row["connection_id"] != key.connection_id:
+                raise BlockedBySchemaError(seen(row), UniqueRule(self.unique_rule))
+        if row is None:
+            row = self.create(key, is_group=message.is_group)
+            self.count(row, message, opens=True)
+            return "created", row
+        row["user_id"] = row["user_id"] if plan.keep_user else None
+        row["queue_id"] = row["queue_id"] if plan.keep_queue else None
+        row["status"], row["closed_at"] = self.words.reopened, None
+        self.count(row, message, opens=True)
+        return "reopened", row
+
+    def reopenable(self, message: InboundMessage, plan: Plan) -> Row | None:
+        """Return the closed row that the window reaches."""
+        closed = [
+            row
+            for row in self.of_contact(key_of(message))
+            if not self.is_active(row) and (plan.by_contact or row["connection_id"] == message.connection_id)
+        ]
+        if not closed or plan.window is None:
+            return None
+        last = max(closed, key=lambda row: (row["closed_at"], row["id"]))
+        sent_at = self.now if message.sent_at is None else min(message.sent_at, self.now)
+        return last if sent_at - last["closed_at"] <= plan.window else None
+
+    def count(self, row: Row, message: InboundMessage, *, opens: bool) -> None:
+        """Count a message in its row."""
+        row["updated_at"] = self.now
+        if message.unread_messages is not None:
+            row["unread_messages"] = message.unread_messages
+        elif opens:
+            row["unread_messages"] += 1
+
+    def create(self, key: TicketKey, *, is_group: bool = False, user_id: int | None = None) -> Row:
+        """Add a row."""
+        row: Row = {
+            "id": len(self.rows) + 1,
+            **asdict(key),
+            "status": self.words.accepted if user_id is not None else self.waiting(is_group=is_group),
+            "is_group": is_group,
+            "unread_messages": 0,
+            "user_id": user_id,
+            "queue_id": None,
+            "created_at": self.now,
+            "updated_at": self.now,
+            "closed_at": None,
+        }
+        self.rows.append(row)
+        return row
+
+    def waiting(self, *, is_group: bool) -> str:
+        """Return the word of a new row that nobody has taken."""
+        return (is_group and self.words.initial_group) or self.words.initial
+
+    def forget(self, before: datetime) -> int:
+        """Forget the message ids recorded before a time; return how many."""
+        kept = {place: routed for place, routed in self.routed.items() if routed[1] >= before}
+        forgotten = len(self.routed) - len(kept)
+        self.routed = kept
+        return forgotten
+
+    # What the desk does.
+
+    def ensure_can_open(self, key: TicketKey) -> None:
+        """Refuse a key at which nothing can be opened."""
+        self.refuse_second(key)
+        row = self.occupant(key)
+        if row is not None and row["connection_id"] != key.connection_id:
+            raise BlockedBySchemaError(seen(row), UniqueRule(self.unique_rule))
+
+    def open(self, key: TicketKey, user_id: int | None, queue_id: int | None) -> Row:
+        """Open a row from the desk's side."""
+        self.ensure_can_open(key)
+        row = self.occupant(key)
+        if row is None:
+            row = self.create(key, user_id=user_id)
+        else:
+            row["status"] = self.words.reopened if user_id is None else self.words.accepted
+        row |= {"user_id": user_id, "queue_id": queue_id, "updated_at": self.now, "closed_at": None}
+        return row
+
+    def accept(self, row: Row, user_id: int) -> Row:
+        """Give a row to an agent."""
+        if not self.is_active(row):
+            raise ConflictError("closed", seen(row))
+        if row["status"] == self.words.accepted and row["user_id"] is not None:
+            if row["user_id"] != user_id:
+                raise ConflictError("somebody else's", seen(row))
+            return row
+        row |= {"status": self.words.accepted, "user_id": user_id, "updated_at": self.now}
+        return row
+
+    def close(self, row: Row) -> Row:
+        """Close a row."""
+        if self.is_active(row):
+            row |= {"status": self.words.closed, "updated_at": self.now, "closed_at": self.now}
+        return row
+
+    def reopen(self, row: Row) -> Row:
+        """Reopen a row into its queue."""
+        if not self.is_active(row):
+            self.refuse_second(TicketKey(row["company_id"], row["contact_id"], row["connection_id"]))
+            row |= {"status": self.words.reopened, "user_id": None}
+            row |= {"updated_at": self.now, "closed_at": None}
+        return row
+
+    def transfer(self, row: Row, connection_id: int) -> Row:
+        """Move an active row to another connection."""
+        if not self.is_active(row):
+            raise ConflictError("closed", seen(row))
+        if row["connection_id"] == connection_id:
+            return row
+        there = TicketKey(row["company_id"], row["contact_id"], connection_id)
+        self.refuse_second(there)
+        taken = self.occupant(there)
+        if taken is not None and taken is not row:
+            raise BlockedBySchemaError(seen(taken), UniqueRule(self.unique_rule))
+        row |= {"connection_id": connection_id, "updated_at": self.now}
+        return row
+
+    def refuse_second(self, key: TicketKey) -> None:
+        """Refuse a key that is taken."""
+        row = self.active(key)
+        if row is not None:
+            raise ActiveTicketExistsError(seen(row))
+
+
+def key_of(message: InboundMessage) -> TicketKey:
+    """Return the key of a message: in a group chat the group's."""
+    whose = message.contact_id if message.group_id is None else message.group_id
+    return TicketKey(message.company_id, whose, message.connection_id)
+
+
+def recency(row: Row) -> tuple[datetime, int]:
+    """Return what the most recently active row has most of."""
+    return row["updated_at"], row["id"]
+
+
+def seen(row: Row) -> Any:
+    """Return the row as it is now, where the library has a ticket."""
+    return dict(row)

@@ -1,0 +1,161 @@
+"""The plain values and small steps that the tests of the clauses are written with.
+
+Law of this file: no clause stands here. A step that a store cannot take is a skip, with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+from attrs import evolve
+
+from ticketrouter.errors import ConflictError
+from ticketrouter.lifecycle import Write
+from ticketrouter.model import Reason, Ticket, TicketKey, UniqueRule
+from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Snapshot, Unread
+from ticketrouter.repository import TicketRepository
+from ticketrouter.router import TicketRouter
+from ticketrouter.testing.clock import FakeClock
+from ticketrouter.testing.store import Store
+from ticketrouter.testing.strategies import lawful
+
+_T = TypeVar("_T")
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+CONTACT = 5511999999999
+KEY = TicketKey(1, CONTACT, 10)
+ELSEWHERE = TicketKey(1, CONTACT, 13)
+"""The same contact on another connection."""
+STRANGER = TicketKey(1, 5511888888888, 10)
+"""Another contact on the same connection."""
+OTHER_COMPANY = TicketKey(2, CONTACT, 10)
+"""Another company that uses the same ids."""
+
+
+class Undo(Exception):  # noqa: N818 - it is no error
+    """Raised inside a host's transaction to have it rolled back."""
+
+
+# --- values --------------------------------------------------------------------------------------------------
+
+
+def an_active(store: Store, key: TicketKey = KEY, **changes: Any) -> Ticket:
+    """Return an active ticket, taken by agent 7."""
+    return _a_ticket(key, {"status": store.statuses.accepted} | changes)
+
+
+def a_waiting(store: Store, key: TicketKey = KEY, **changes: Any) -> Ticket:
+    """Return an active ticket that no agent has taken."""
+    return _a_ticket(key, {"status": store.statuses.initial, "user_id": None} | changes)
+
+
+def a_closed(store: Store, key: TicketKey = KEY, **changes: Any) -> Ticket:
+    """Return a closed ticket."""
+    return _a_ticket(key, {"status": store.statuses.closed, "closed_at": NOW} | changes)
+
+
+def _a_ticket(key: TicketKey, changes: dict[str, Any]) -> Ticket:
+    fields: dict[str, Any] = {
+        "id": 1,
+        "company_id": key.company_id,
+        "contact_id": key.contact_id,
+        "connection_id": key.connection_id,
+        "is_group": False,
+        "unread_messages": 1,
+        "user_id": 7,
+        "queue_id": 3,
+        "created_at": NOW,
+        "updated_at": NOW,
+        "closed_at": None,
+    }
+    return Ticket(**(fields | changes))
+
+
+def create(key: TicketKey = KEY, **changes: Any) -> Create:
+    """Return the decision to create a ticket for one message."""
+    return Create(key, LATER, Reason.NO_ACTIVE_TICKET, unread_messages=1, **changes)
+
+
+def reuse(ticket: Ticket, **changes: Any) -> Reuse:
+    """Return the decision to let one message join a ticket."""
+    fields: dict[str, Any] = {"unread": Unread(add=1)}
+    return Reuse(ticket, LATER, Reason.ACTIVE_ON_CONNECTION, **(fields | changes))
+
+
+def reopen(ticket: Ticket, **changes: Any) -> Reopen:
+    """Return the decision to reopen a ticket for one message."""
+    return Reopen(ticket, LATER, Reason.WITHIN_REOPEN_WINDOW, unread=Unread(add=1), **changes)
+
+
+# --- steps ---------------------------------------------------------------------------------------------------
+
+
+def rule_of(store: Store) -> UniqueRule:
+    """Return what the store's schema enforces."""
+    return load(store, Lookup.at(KEY)).unique_rule
+
+
+def given(store: Store, *tickets: Ticket) -> list[Ticket]:
+    """Insert tickets; skip the test where the unique rule of the store allows them not to stand together."""
+    if len(tickets) > 1:
+        numbered = [evolve(ticket, id=number) for number, ticket in enumerate(tickets, start=1)]
+        rule = rule_of(store)
+        needs(
+            len(lawful(numbered, rule, store.statuses)) == len(tickets),
+            f"the unique rule {rule} has no room for the rows that this test needs",
+        )
+    return [store.insert(ticket) for ticket in tickets]
+
+
+def commit(store: Store, decision: Write) -> Ticket:
+    """Carry out a decision in a transaction of its own."""
+    with store.transaction() as repository:
+        return repository.commit(decision)
+
+
+def load(store: Store, lookup: Lookup) -> Snapshot:
+    """Look in a transaction of its own."""
+    with store.transaction() as repository:
+        return repository.load(lookup)
+
+
+def assert_conflict(store: Store, decision: Write) -> None:
+    """The write is refused as a conflict, changes nothing, and its transaction still reads, writes and commits."""
+    before = store.tickets()
+    with store.transaction() as repository:
+        with pytest.raises(ConflictError):
+            repository.commit(decision)
+        other = repository.commit(create(TicketKey(99, len(before), 10)))
+
+    assert [*before, other] == store.tickets()
+
+
+def needs(ability: bool, reason: str) -> None:
+    """Skip the test where an optional ability is absent."""
+    if not ability:
+        pytest.skip(reason)
+
+
+def route(store: Store, act: Callable[[TicketRouter], _T]) -> _T:
+    """Let a router act in a transaction of its own, and again as long as the host may run it again.
+
+    Raises:
+        Exception: whatever is not retryable, or still is after a hundred attempts.
+    """
+    for left in reversed(range(100)):
+        try:
+            with store.transaction() as repository:
+                return act(a_router(repository))
+        except Exception as error:
+            if not left or not store.is_retryable(error):
+                raise
+    raise AssertionError("a hundred attempts are never none")
+
+
+def a_router(repository: TicketRepository) -> TicketRouter:
+    """Return a router whose clock says LATER."""
+    return TicketRouter(repository, clock=FakeClock(LATER))
