@@ -1,7 +1,8 @@
 """Every error that ticketrouter raises.
 
 Law of this file: one base class; each class says by `retryable` whether the host may simply run the same
-unit of work again; no class knows more of the model than the values it carries.
+unit of work again; no class knows more of the model than the values it carries; neither `str` nor `repr` of an
+error tells a contact or a message id, because both end up in logs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,18 @@ class _Short(Repr):
 _short = _Short()
 _short.maxstring = _short.maxother = _short.maxlong = 60
 
+_PERSONAL = frozenset(
+    {"contact_id", "group_id", "message_id", "source_id", "target_id", "message", "messages", "key"}
+)
+"""The fields whose values may be, or hold, a telephone number or what somebody wrote."""
+
+
+def _shown(field: str, value: object) -> str:
+    if field not in _PERSONAL or value is None or isinstance(value, bool):
+        return _short.repr(value)
+    length = f" of {len(value)} characters" if isinstance(value, str) else ""
+    return f"this {type(value).__name__}{length}"
+
 
 class TicketRouterError(Exception):
     """The base class of every error of this library."""
@@ -29,13 +42,17 @@ class TicketRouterError(Exception):
     retryable: bool = False
     """True where the same unit of work, run again from its start by the host, may well succeed."""
 
+    def __repr__(self) -> str:
+        # Not the arguments, which are whole tickets in some classes.
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class InvalidMessageError(TicketRouterError, ValueError):
     """A value was refused before anything was read or written.
 
     Args:
         field: the name of the refused field.
-        value: what was given for it.
+        value: what was given for it; the text shows it, unless the field is about a contact or a message.
         expected: what would have been accepted, as the end of "… must be".
     """
 
@@ -46,7 +63,7 @@ class InvalidMessageError(TicketRouterError, ValueError):
         super().__init__(field, value, expected)
 
     def __str__(self) -> str:
-        return f"{self.field} must be {self.expected}, not {_short.repr(self.value)}"
+        return f"{self.field} must be {self.expected}, not {_shown(self.field, self.value)}"
 
 
 class NoTicketError(TicketRouterError, LookupError):

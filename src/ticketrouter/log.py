@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Accept, Close, Keep, Transfer, Write
 from ticketrouter.model import Ticket
 from ticketrouter.policy import Create, Decision, Duplicate, Ignore, Reopen, Reuse
@@ -41,10 +42,18 @@ def log_answer(answer: Decision | Write | Keep, ticket: Ticket | None) -> None:
         return
     line = _LINES[type(answer)]
     others = getattr(answer, "other_active", ())
-    elsewhere = "".join(f"; also active: #{each.id} on connection {each.connection_id}" for each in others)
-    named = "" if ticket is None else f"ticket #{ticket.id} "
-    on = "" if ticket is None else f" on connection {ticket.connection_id}"
+    elsewhere = "".join(
+        f"; also active: #{_id(each.id)} on connection {_id(each.connection_id)}" for each in others
+    )
+    named = "" if ticket is None else f"ticket #{_id(ticket.id)} "
+    on = "" if ticket is None else f" on connection {_id(ticket.connection_id)}"
     logger.log(level, "%s%s%s%s", named, line, on, elsewhere, extra=_fields(answer, ticket))
+
+
+def _id(value: Id) -> str:
+    """Return an id as it stands in a line: with a line break in it, it must not begin a line of its own."""
+    told = str(value)
+    return told if told.isprintable() else repr(told)
 
 
 def _fields(answer: Decision | Write | Keep, ticket: Ticket | None) -> dict[str, object]:

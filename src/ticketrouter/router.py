@@ -38,6 +38,8 @@ PolicyChoice: TypeAlias = Policy | Callable[[TicketKey], Policy]
 """One Policy for every key, or a function that has one for each."""
 Clock: TypeAlias = Callable[[], datetime]
 """What tells the present, with a time zone."""
+MAX_ATTEMPTS = 1000
+"""The most lost races in a row that a router may be told to bear: each holds the host's transaction open."""
 
 _Seen = TypeVar("_Seen")
 _Answer = TypeVar("_Answer", bound=Decision | Write | Keep)
@@ -60,7 +62,8 @@ class TicketRouter:
         attempts: how many lost races in a row an operation answers with a fresh look.
 
     Raises:
-        InvalidMessageError: if the repository or the policy is none, or `attempts` is no whole number from 1.
+        InvalidMessageError: if the repository or the policy is none, or `attempts` is no whole number from 1
+            to 1000.
     """
 
     def __init__(
@@ -300,7 +303,8 @@ class AsyncTicketRouter:
         attempts: how many lost races in a row an operation answers with a fresh look.
 
     Raises:
-        InvalidMessageError: if the repository or the policy is none, or `attempts` is no whole number from 1.
+        InvalidMessageError: if the repository or the policy is none, or `attempts` is no whole number from 1
+            to 1000.
     """
 
     def __init__(
@@ -566,8 +570,8 @@ def _policy_for(policy: PolicyChoice, key: TicketKey) -> Policy:
 
 
 def _checked_attempts(attempts: object) -> int:
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-        raise InvalidMessageError("attempts", attempts, "a whole number from 1")
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= MAX_ATTEMPTS:
+        raise InvalidMessageError("attempts", attempts, f"a whole number from 1 to {MAX_ATTEMPTS}")
     return attempts
 
 

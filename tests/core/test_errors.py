@@ -116,6 +116,41 @@ def test_an_error_shows_a_long_value_shortened(value, shown):
     assert expected == str(InvalidMessageError("field", value, "valid"))
 
 
+CANARY = "5511987654321"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "shown"),
+    [
+        ("contact_id", CANARY * 20, "this str of 260 characters"),
+        ("group_id", f"{CANARY}\0", "this str of 14 characters"),
+        ("message_id", CANARY.encode(), "this bytes"),
+        ("contact_id", float(CANARY), "this float"),
+        ("source_id", int(CANARY) ** 9, "this int"),
+        ("message", {"contact_id": CANARY}, "this dict"),
+        ("key", (1, CANARY, 10), "this tuple"),
+        ("contact_id", None, "None"),
+        ("contact_id", True, "True"),
+    ],
+)
+def test_a_refused_contact_is_described_and_not_told(field, value, shown):
+    """What may be a telephone number stands in the error's value, for the caller, and in no text of it."""
+    error = InvalidMessageError(field, value, "valid")
+
+    assert f"{field} must be valid, not {shown}" == str(error)
+    assert value is error.value
+    assert CANARY not in repr(error) + str(error)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_the_representation_of_an_error_is_its_text(name):
+    """What a logging handler or a tracker makes of an error holds no ticket, and so no contact."""
+    error = ERRORS[name]
+
+    assert f"{type(error).__name__}({str(error)!r})" == repr(error)
+    assert "contact_id=" not in repr(error)
+
+
 def test_an_int_of_a_thousand_bits_is_still_shown():
     """Only what Python may refuse to print is described."""
     assert "..." in str(InvalidMessageError("field", 2**1000 - 1, "valid"))

@@ -87,6 +87,14 @@ def test_no_id_of_a_contact_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert not [record for record in caplog.records if CANARY in str(record.__dict__)]
 
 
+def test_an_id_cannot_begin_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """A line break in an id of a connection, which a stranger may have sent, does not forge a line of the log."""
+    caplog.set_level(logging.DEBUG, logger="ticketrouter")
+    TicketRouter(InMemoryTicketRepository()).resolve(InboundMessage(1, CANARY, "10\nERROR: forged"))
+
+    assert [r"ticket #1 created on connection '10\nERROR: forged'"] == caplog.messages
+
+
 def test_there_is_a_line_for_every_answer() -> None:
     """No answer of the policy or the desk is without words."""
     assert {*get_args(Decision), *get_args(Write), Keep} == set(_LINES)

@@ -788,11 +788,13 @@ def test_a_function_that_answers_with_no_policy_is_refused(route):
     [
         ({"policy": None}, "policy", "a Policy, or a function from a TicketKey to a Policy"),
         ({"policy": "default"}, "policy", "a Policy, or a function from a TicketKey to a Policy"),
-        ({"attempts": 0}, "attempts", "a whole number from 1"),
-        ({"attempts": -1}, "attempts", "a whole number from 1"),
-        ({"attempts": True}, "attempts", "a whole number from 1"),
-        ({"attempts": 2.0}, "attempts", "a whole number from 1"),
-        ({"attempts": None}, "attempts", "a whole number from 1"),
+        ({"attempts": 10**9}, "attempts", "a whole number from 1 to 1000"),
+        ({"attempts": 1001}, "attempts", "a whole number from 1 to 1000"),
+        ({"attempts": 0}, "attempts", "a whole number from 1 to 1000"),
+        ({"attempts": -1}, "attempts", "a whole number from 1 to 1000"),
+        ({"attempts": True}, "attempts", "a whole number from 1 to 1000"),
+        ({"attempts": 2.0}, "attempts", "a whole number from 1 to 1000"),
+        ({"attempts": None}, "attempts", "a whole number from 1 to 1000"),
     ],
     ids=a_name,
 )
@@ -916,7 +918,7 @@ def test_a_wrong_wish_is_refused_before_anything_is_written(route, field, value)
 @pytest.mark.parametrize(
     ("value", "kind", "words"),
     [
-        ({}, "resolve", "message must be of type InboundMessage, not {}"),
+        ({}, "resolve", "message must be of type InboundMessage, not this dict"),
         (None, "find_active", "key must be of type TicketKey, not None"),
     ],
     ids=["message", "key"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from tests.sqlalchemy.whaticket import (
     Rule,
 )
 from ticketrouter import (
+    ActiveTicketExistsError,
     BlockedBySchemaError,
     ConflictError,
     InboundMessage,
@@ -73,6 +74,10 @@ def everything(place: Place, mapping: TicketMapping, rule: Rule) -> None:
             router.accept(1, ticket.id, AGENT)
             router.active_tickets(1, PERSON)
             router.find_active(ticket.key)
+            router.explain(first)
+            with pytest.raises(ActiveTicketExistsError):
+                router.ensure_can_open(ticket.key)
+            repository.get_current(1, ticket.id)
             with suppress(BlockedBySchemaError):
                 router.resolve(InboundMessage(1, PERSON, 13))
             router.close(1, ticket.id)
@@ -89,6 +94,19 @@ def everything(place: Place, mapping: TicketMapping, rule: Rule) -> None:
             router.resolve(InboundMessage(1, PERSON, 10, message_id=f"second-{policy.scope}"))
             for active in (*router.active_tickets(1, PERSON), *router.active_tickets(1, GROUP)):
                 router.close(1, active.id)
+
+
+CALLED = {"load", "get", "get_current", "commit"}
+"""What `everything` calls of the repository, through the router or by itself."""
+OF_EVERY_COMPANY = {"forget_messages"}
+"""The documented exception: a host's housekeeping, by age alone."""
+
+
+def test_every_call_of_the_repository_is_made_here() -> None:
+    """A method that is new must be called by `everything`, or be excepted with a reason."""
+    public = {name for name, value in vars(SQLAlchemyTicketRepository).items() if callable(value)}
+
+    assert CALLED | OF_EVERY_COMPANY == {name for name in public if not name.startswith("_")}
 
 
 def about(table: str, statements: list[str]) -> list[str]:
@@ -131,6 +149,27 @@ def test_every_statement_carries_the_company(place: Place, rule: Rule) -> None:
         for statement in about(companion, sent):
             if "information_schema" not in statement and "sqlite_master" not in statement:
                 assert 0 < conditions("company_id", statement), statement
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_only_forgetting_old_message_ids_names_no_company(place: Place) -> None:
+    """It goes by age alone, deletes from the companion table only, and leaves every ticket."""
+    mapping = place.whaticket(SAAS, GENERATED if place.database == "mariadb" else NOT_CLOSED)
+    with place.begin() as connection:
+        mapping.metadata.create_all(connection)
+        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+        for company in (1, 2):
+            router.resolve(InboundMessage(company, PERSON, 10, message_id="m"))
+    before = place.rows()
+    with place.begin() as connection, captured(place.engine) as sent:
+        repository = SQLAlchemyTicketRepository(connection, mapping)
+        forgotten = repository.forget_messages(datetime.now(UTC) + timedelta(hours=1))
+    (statement,) = about("ticketrouter_message_ids", sent)
+
+    assert 2 == forgotten
+    assert 0 == conditions("company_id", statement)
+    assert statement.startswith("DELETE FROM ticketrouter_message_ids WHERE")
+    assert before == place.rows()
 
 
 @pytest.mark.parametrize("database", DATABASES)

@@ -74,10 +74,18 @@ def schema_of(connection: Connection, mapping: TicketMapping) -> str | None:
 
 def table_name(connection: Connection, mapping: TicketMapping) -> str:
     """Return the name of the table, as SQL."""
-    preparer = connection.dialect.identifier_preparer
     schema = schema_of(connection, mapping)
-    name = preparer.quote(mapping.table.name)
-    return name if schema is None else f"{preparer.quote_schema(schema)}.{name}"
+    name = quoted(connection, mapping.table.name)
+    return name if schema is None else f"{quoted(connection, schema)}.{name}"
+
+
+def quoted(connection: Connection, name: str) -> str:
+    """Quote a name as the database reads it; SQLAlchemy's own `quote` doubles per cent signs for some drivers."""
+    preparer = connection.dialect.identifier_preparer
+    if "%" not in name:
+        return preparer.quote(name)
+    inner = name.replace(preparer.escape_quote, preparer.escape_to_quote)
+    return f"{preparer.initial_quote}{inner}{preparer.final_quote}"
 
 
 def _missing(mapping: TicketMapping) -> MappingError:
@@ -127,7 +135,6 @@ def _of_postgresql(connection: Connection, mapping: TicketMapping) -> Iterator[I
 
 
 def _of_mariadb(connection: Connection, mapping: TicketMapping) -> Iterator[Index]:
-    quote = connection.dialect.identifier_preparer.quote
     place = {"schema": schema_of(connection, mapping), "table": mapping.table.name}
     where = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
     columns = connection.execute(
@@ -136,7 +143,7 @@ def _of_mariadb(connection: Connection, mapping: TicketMapping) -> Iterator[Inde
     ).all()
     if not columns:
         raise _missing(mapping)
-    generated = {quote(name): expression for name, expression in columns if expression}
+    generated = {quoted(connection, name): expression for name, expression in columns if expression}
     # A rule over the first characters of a column is not about the whole value.
     rows = connection.execute(
         text(
@@ -149,7 +156,7 @@ def _of_mariadb(connection: Connection, mapping: TicketMapping) -> Iterator[Inde
         parts = list(grouped)
         if any(part.column_name is None or part.sub_part is not None for part in parts):
             continue
-        names = tuple(quote(part.column_name) for part in parts)
+        names = tuple(quoted(connection, part.column_name) for part in parts)
         yield Index(
             index,
             names,
@@ -157,26 +164,26 @@ def _of_mariadb(connection: Connection, mapping: TicketMapping) -> Iterator[Inde
             tuple((name, generated[name]) for name in names if name in generated),
             unique=not parts[0].non_unique,
             primary=index == "PRIMARY",
-            sql=quote(index),
+            sql=quoted(connection, index),
         )
 
 
 def _of_sqlite(connection: Connection, mapping: TicketMapping) -> Iterator[Index]:
-    preparer = connection.dialect.identifier_preparer
     schema = schema_of(connection, mapping)
-    prefix = "" if schema is None else f"{preparer.quote_schema(schema)}."
-    table = preparer.quote(mapping.table.name)
+    prefix = "" if schema is None else f"{quoted(connection, schema)}."
+    in_text = prefix.replace(":", r"\:")
+    table = quoted(connection, mapping.table.name)
     if not connection.exec_driver_sql(f"PRAGMA {prefix}table_info({table})").all():
         raise _missing(mapping)
     for _, name, unique, origin, _ in connection.exec_driver_sql(f"PRAGMA {prefix}index_list({table})").all():
-        rows = connection.exec_driver_sql(f"PRAGMA {prefix}index_xinfo({preparer.quote(name)})").all()
+        rows = connection.exec_driver_sql(f"PRAGMA {prefix}index_xinfo({quoted(connection, name)})").all()
         sql = connection.execute(
-            text(f"SELECT sql FROM {prefix}sqlite_master WHERE type = 'index' AND name = :name"),  # noqa: S608
+            text(f"SELECT sql FROM {in_text}sqlite_master WHERE type = 'index' AND name = :name"),  # noqa: S608
             {"name": name},
         ).scalar()
         written, predicate = _split_create_index(sql or "")
         parts = tuple(
-            written[seqno] if column is None else preparer.quote(column)
+            written[seqno] if column is None else quoted(connection, column)
             for seqno, _, column, _, _, in_key in rows
             if in_key
         )
@@ -187,7 +194,7 @@ def _of_sqlite(connection: Connection, mapping: TicketMapping) -> Iterator[Index
             unique=bool(unique),
             primary=origin == "pk",
             constraint=origin != "c",
-            sql=f"{prefix}{preparer.quote(name)}",
+            sql=f"{prefix}{quoted(connection, name)}",
         )
 
 

@@ -16,7 +16,7 @@ from attrs import frozen
 from sqlalchemy import Connection, Enum, Integer, Uuid, bindparam, text
 
 from ticketrouter.model import UniqueRule
-from ticketrouter.sqlalchemy.catalogue import Index, indexes, table_name
+from ticketrouter.sqlalchemy.catalogue import Index, indexes, quoted, table_name
 from ticketrouter.sqlalchemy.faults import translated
 from ticketrouter.sqlalchemy.mapping import KEY, MappingError, TicketMapping
 
@@ -237,7 +237,7 @@ def _named_cells(mapping: TicketMapping, probe: _Probe) -> Iterator[tuple[str, _
 
 def _populated_rows(connection: Connection, mapping: TicketMapping, probes: list[_Probe]) -> str:
     """Let PostgreSQL make rows of the table's own type; columns that are not named are NULL."""
-    table = table_name(connection, mapping)
+    table = _escaped(table_name(connection, mapping))
     values = ", ".join(f"({n}, CAST(:p{n} AS jsonb))" for n in range(len(probes)))
     return (
         f"(VALUES {values}) AS ticketrouter_rows(ticketrouter_n, ticketrouter_row) CROSS JOIN LATERAL "
@@ -246,13 +246,13 @@ def _populated_rows(connection: Connection, mapping: TicketMapping, probes: list
 
 
 def _literal_rows(connection: Connection, mapping: TicketMapping, probes: list[_Probe]) -> str:
-    quote = connection.dialect.identifier_preparer.quote
     names = {column.name: field for field, column in mapping.columns.items()}
 
     def row(n: int, probe: _Probe) -> str:
         given = dict(_cells(probe))
         cells = (
-            f"{f':p{n}_{field}' if (field := names.get(column.name)) in given else 'NULL'} AS {quote(column.name)}"
+            f"{f':p{n}_{field}' if (field := names.get(column.name)) in given else 'NULL'} "
+            f"AS {_escaped(quoted(connection, column.name))}"
             for column in mapping.table.columns
         )
         return f"SELECT {n} AS ticketrouter_n, {', '.join(cells)}"

@@ -87,9 +87,10 @@ def own_tickets(
     unique = Index(f"uq_{name}_active", *key, unique=True, postgresql_where=predicate, sqlite_where=predicate)
     unique.ddl_if(callable_=_has_partial_indexes)
     # MariaDB has no partial index: closed rows get a NULL there, which a unique index does not compare.
+    index = "`" + f"uq_{name}_active".replace("`", "``") + "`"
     column = (
         f"ADD COLUMN active SMALLINT AS ({_generated(active)}) VIRTUAL, "
-        f"ADD UNIQUE INDEX uq_{name}_active (company_id, contact_id, connection_id, active)"
+        f"ADD UNIQUE INDEX {index} (company_id, contact_id, connection_id, active)"
     )
     by_column = DDL("ALTER TABLE %(fullname)s " + column.replace("%", "%%"))  # type: ignore[no-untyped-call]
     event.listen(table, "after_create", by_column.execute_if(callable_=_has_no_partial_indexes))
