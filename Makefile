@@ -49,8 +49,9 @@ compat: $(OLDER)/.installed ## The adapter's tests on SQLAlchemy 2.0.
 docs: $(VENV)/.installed ## The site, in docs/_build/html.
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 
-bench: $(VENV)/.installed ## Messages a second.
-	$(BIN)/python benchmarks/bench.py
+# QUICK=1 for a look in under three minutes; SIZES=10000,1000000,10000000; LOG=file.jsonl for a log in its order.
+bench: $(VENV)/.installed ## Ours beside the driver, bare SQLAlchemy and the ORMs; draws docs/performance.md anew.
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(LOG),--log $(LOG))
 
 mutants: $(VENV)/.installed ## Mutation-test the rules.
 	$(BIN)/mutmut run

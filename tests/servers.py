@@ -13,16 +13,18 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 STARTING = 60.0
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 class UnavailableError(Exception):
@@ -30,8 +32,13 @@ class UnavailableError(Exception):
 
 
 @contextmanager
-def postgresql(*, durable: bool = False) -> Iterator[URL]:
-    """Run PostgreSQL: of the environment variable, of the wheel, or of the system, in this order."""
+def postgresql(*, durable: bool = False, settings: Mapping[str, str] = NO_SETTINGS) -> Iterator[URL]:
+    """Run PostgreSQL: of the environment variable, of the wheel, or of the system, in this order.
+
+    Args:
+        durable: whether a commit is on disk before it is answered.
+        settings: further ones, by name; a server that is already there keeps its own.
+    """
     given = os.environ.get("TICKETROUTER_TEST_POSTGRESQL_URL")
     if given:
         yield make_url(given).set(drivername="postgresql+psycopg")
@@ -67,6 +74,7 @@ def postgresql(*, durable: bool = False) -> Iterator[URL]:
             "-c",
             "max_connections=200",
             *options,
+            *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
         ]
         url = URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(place)})
         # SIGINT: SIGTERM would wait for every open connection.
@@ -75,8 +83,13 @@ def postgresql(*, durable: bool = False) -> Iterator[URL]:
 
 
 @contextmanager
-def mariadb(*, durable: bool = False) -> Iterator[URL]:
-    """Run MariaDB: of the environment variable, or of the system."""
+def mariadb(*, durable: bool = False, settings: Mapping[str, str] = NO_SETTINGS) -> Iterator[URL]:
+    """Run MariaDB: of the environment variable, or of the system.
+
+    Args:
+        durable: whether a commit is on disk before it is answered.
+        settings: further ones, by name; a server that is already there keeps its own.
+    """
     given = os.environ.get("TICKETROUTER_TEST_MARIADB_URL")
     if given:
         yield make_url(given).set(drivername="mariadb+pymysql")
@@ -102,6 +115,7 @@ def mariadb(*, durable: bool = False) -> Iterator[URL]:
             f"--innodb-flush-log-at-trx-commit={flush}",
             "--character-set-server=utf8mb4",
             "--max-connections=300",
+            *(f"--{name}={value}" for name, value in settings.items()),
         ]
         query = {"unix_socket": str(socket), "charset": "utf8mb4"}
         url = URL.create("mariadb+pymysql", "root", database="mysql", query=query)

@@ -1,0 +1,12 @@
+"""Messages a second: ours beside the driver, beside bare SQLAlchemy, and beside what people write by hand.
+
+Law of this package: nothing is asserted here. Whatever is compared runs in one go, in turns of a fraction of a
+second, on servers with full durability; a figure is a median over turns. It knows the library as a host does.
+
+- `cells`: what is measured: which contender, in which shape, on which stand.
+- `stands`: the servers, and the databases with so many tickets in them.
+- `contenders`: the ways to find the ticket of a message.
+- `measuring`: the client processes, and their turns.
+- `in_memory`: the core without a database.
+- `goals`, `report`, `pictures`: what the figures say.
+"""

@@ -1,0 +1,90 @@
+"""The benchmarks run, and the page says what their file of figures says. No figure is judged here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import figures, report
+from benchmarks.cells import Extent, plan, plan_of_log
+from benchmarks.figures import Results
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+COMMITTED = ROOT / "benchmarks" / "results"
+# Enough for everybody's turn, and no more: seconds.
+TINY = (
+    "--seconds",
+    "0.01",
+    "--batches",
+    "1,10",
+    "--limit",
+    "40",
+    "--databases",
+    "sqlite",
+    "--sizes",
+    "200,400",
+    "--clients",
+    "1,2",
+    "--rounds",
+    "1",
+)
+
+
+def run(*arguments: object, output: Path) -> str:
+    command = [sys.executable, "-m", "benchmarks", *TINY, "--output", output, *arguments]
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False, timeout=300, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def judge(results: Results) -> None:
+    assert {} == {cell: figure.failure for cell, figure in results.figures.items() if figure.failures}
+    assert all(figure.rate > 0 and figure.micros > 0 for figure in results.figures.values())
+
+
+def test_everybody_routes_every_message(tmp_path: Path) -> None:
+    """A tiny run on SQLite measures every cell of its plan, fails nowhere, and draws page and pictures."""
+    page = tmp_path / "page.md"
+    page.write_text("Before.\n<!-- figures: goals -->\n<!-- end of figures -->\nAfter.\n", encoding="utf-8")
+
+    told = run("--page", page, output=tmp_path)
+
+    results = figures.read(tmp_path / "full.json")
+    judge(results)
+    extent = Extent(sizes=(200, 400), clients=(1, 2), batches=(1, 10))
+    assert set(plan("sqlite", extent)) == set(results.figures)
+    assert "SQLite, ours in autocommit, against sqlite3's single statement" in told
+    drawn = page.read_text(encoding="utf-8")
+    assert drawn.startswith("Before.\n")
+    assert drawn.endswith("\nAfter.\n")
+    assert report.in_page(drawn, results, report.SECTIONS) == drawn
+    assert {"sqlite.svg", "batches.svg"} == {file.name for file in (tmp_path / "page").iterdir()}
+
+
+def test_a_log_is_routed_in_its_order(tmp_path: Path) -> None:
+    """Everybody routes the messages of a log, each on tables of its own."""
+    run("--log", ROOT / "examples" / "messages.jsonl", output=tmp_path)
+
+    results = figures.read(tmp_path / "log.json")
+    judge(results)
+    assert set(plan_of_log("sqlite", 200)) == set(results.figures)
+
+
+@pytest.mark.parametrize(
+    ("file", "sections"), [("full.json", report.SECTIONS), ("log.json", report.LOG_SECTIONS)]
+)
+def test_the_page_says_what_was_measured(file: str, sections: dict[str, object]) -> None:
+    """The tables of the page are those that the committed figures give, and none is left out."""
+    text = PAGE.read_text(encoding="utf-8")
+    committed = COMMITTED / file
+    if not committed.exists():
+        pytest.skip(f"there is no {file}: make bench writes it")
+
+    assert report.in_page(text, figures.read(committed), sections) == text  # type: ignore[arg-type]
+    assert all(f"<!-- figures: {name} -->" in text for name in sections)
