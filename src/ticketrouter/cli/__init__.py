@@ -1,4 +1,4 @@
-"""The command line: `ticketrouter route`, `ticketrouter demo`, `ticketrouter presets`.
+"""The command line: `ticketrouter route`, `ticketrouter replay` and the others.
 
 Law of this package: this file imports nothing beyond the standard library, so that whoever lacks the extra is
 told so in one line; the readers (`jsonl`, `whatsapp_cloud`) are pure functions; only `engine`, `store` and `desk` know a database.

@@ -17,6 +17,7 @@ from ticketrouter.cli.demo import demo
 from ticketrouter.cli.explain import explain
 from ticketrouter.cli.fatal import BROKEN_PIPE, INTERRUPTED, FatalError
 from ticketrouter.cli.presets import presets
+from ticketrouter.cli.replay.command import replay
 from ticketrouter.cli.route import route
 
 
@@ -41,6 +42,7 @@ def cli() -> None:
 
 cli.add_command(route)
 cli.add_command(explain)
+cli.add_command(replay)
 cli.add_command(demo)
 cli.add_command(presets)
 

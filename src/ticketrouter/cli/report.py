@@ -38,14 +38,14 @@ def json_line(message: InboundMessage, resolution: Resolution) -> str:
     ticket = ticket_of(resolution)
     return json.dumps(
         {
-            "message_id": _plain(message.message_id),
+            "message_id": plain_id(message.message_id),
             "outcome": resolution.outcome.value,
             "reason": resolution.reason.value,
-            "ticket_id": None if ticket is None else _plain(ticket.id),
-            "company_id": _plain(key.company_id),
-            "contact_id": _plain(key.contact_id),
-            "connection_id": _plain(key.connection_id),
-            "other_active": [_plain(each.id) for each in resolution.other_active],
+            "ticket_id": None if ticket is None else plain_id(ticket.id),
+            "company_id": plain_id(key.company_id),
+            "contact_id": plain_id(key.contact_id),
+            "connection_id": plain_id(key.connection_id),
+            "other_active": [plain_id(each.id) for each in resolution.other_active],
         }
     )
 
@@ -113,5 +113,6 @@ def summary(tally: Tally, seconds: float) -> Table:
     return table
 
 
-def _plain(value: Id | None) -> int | str | None:
+def plain_id(value: Id | None) -> int | str | None:
+    """Return an id as JSON may have it."""
     return str(value) if isinstance(value, UUID) else value

@@ -9,37 +9,35 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from ticketrouter import presets
-from ticketrouter.cli import jsonl, report, whatsapp_cloud
+from ticketrouter.cli import report
 from ticketrouter.cli.console import standard_error
 from ticketrouter.cli.fatal import INTERRUPTED, FatalError
-from ticketrouter.cli.items import printable
+from ticketrouter.cli.files import FORMATS, STANDARD_INPUT, check_company, items, opened
 from ticketrouter.cli.options import database_option, policy_option
 from ticketrouter.cli.progress import watched
 from ticketrouter.cli.report import Render, summary
 from ticketrouter.cli.run import BadLineError, Run
-from ticketrouter.cli.source import Located, lines_of, located, whole_or_lines
+from ticketrouter.cli.source import Located
 from ticketrouter.cli.store import Store
 
-_STANDARD_INPUT = "-"
 _BAD_LINES = 1
 
 
 @click.command()
-@click.argument("file", default=_STANDARD_INPUT, metavar="[FILE|-]")
+@click.argument("file", default=STANDARD_INPUT, metavar="[FILE|-]")
 @database_option("Where the tickets are kept; the tables are made on first use.")
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["jsonl", "whatsapp-cloud"]),
+    type=click.Choice(FORMATS),
     default="jsonl",
     show_default=True,
     help="What the stream consists of.",
@@ -82,9 +80,8 @@ def route(
 
     Exit status: 0, or 1 if a line was bad, 2 if the run could not go on, 130 if it was interrupted.
     """
-    if company is not None and format_ != "whatsapp-cloud":
-        raise click.UsageError("--company is for --format whatsapp-cloud: a message in jsonl names its own.")
-    with _opened(file) as stream, closing(Store.open(database, presets.ALL[policy])) as store:
+    check_company(company, format_)
+    with opened(file) as stream, closing(Store.open(database, presets.ALL[policy])) as store:
         run = Run(
             route_all=store.route,
             render=_render(output),
@@ -93,7 +90,7 @@ def route(
             batch=batch,
             strict=strict,
         )
-        read = partial(_items, file=_name(file), format_=format_, company_id=company)
+        read = partial(items, file=file, format_=format_, company_id=company)
         status = _follow(run, stream, read)
     raise click.exceptions.Exit(status)
 
@@ -122,41 +119,6 @@ def _follow(run: Run, stream: BinaryIO, read: Callable[[Iterable[bytes]], Iterab
     if interrupted:
         return INTERRUPTED
     return _BAD_LINES if run.tally.bad_lines else 0
-
-
-def _items(lines: Iterable[bytes], *, file: str, format_: str, company_id: str | None) -> Iterator[Located]:
-    numbered = lines_of(_readable(lines, file))
-    match format_:
-        case "whatsapp-cloud":
-            parse = partial(whatsapp_cloud.parse, company_id=company_id)
-            return located(whole_or_lines(numbered), parse, file)
-        case _:
-            return located(numbered, jsonl.parse, file)
-
-
-def _readable(lines: Iterable[bytes], file: str) -> Iterator[bytes]:
-    try:
-        yield from lines
-    except OSError as error:
-        raise _unreadable(file, error) from error
-
-
-def _opened(file: str) -> AbstractContextManager[BinaryIO]:
-    if file == _STANDARD_INPUT:
-        # It is not ours to close.
-        return nullcontext(sys.stdin.buffer)
-    try:
-        return Path(file).open("rb")
-    except (OSError, ValueError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: str, error: Exception) -> FatalError:
-    return FatalError(f"{printable(file, longest=None)}: {getattr(error, 'strerror', None) or error}")
-
-
-def _name(file: str) -> str:
-    return "<stdin>" if file == _STANDARD_INPUT else file
 
 
 def _render(output: str) -> Render:
