@@ -29,6 +29,8 @@ check: $(VENV)/.installed ## Style, types, the import law, and what the tests co
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes ticketrouter --ignoreexternal > $(VENV)/verifytypes || { cat $(VENV)/verifytypes; false; }
+	$(BIN)/python -m tests.api
 	$(BIN)/lint-imports
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q -p no:randomly tests/core

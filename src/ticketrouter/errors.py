@@ -126,7 +126,7 @@ class ConflictError(TicketRouterError):
 
     def __init__(self, message: str, ticket: Ticket | None = None) -> None:
         self.ticket = ticket
-        self.retryable = ticket is None
+        self.retryable: bool = ticket is None
         super().__init__(message)
 
 

@@ -14,7 +14,7 @@ from ticketrouter.lifecycle import Accept, Close, Keep, Transfer, Write
 from ticketrouter.model import Ticket
 from ticketrouter.policy import Create, Decision, Duplicate, Ignore, Reopen, Reuse
 
-logger = logging.getLogger("ticketrouter")
+logger: logging.Logger = logging.getLogger("ticketrouter")
 
 
 _LINES: dict[type, str] = {

@@ -5,11 +5,11 @@ It needs the extra `sqlalchemy` (or `asyncio`) and the driver of the database.
 
 try:
     __import__("sqlalchemy")
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         'ticketrouter.sqlalchemy needs the extra "sqlalchemy": pip install "ticketrouter[sqlalchemy]"',
-        name=error.name,
-    ) from error
+        name=_missing.name,
+    ) from _missing
 
 from ticketrouter.sqlalchemy.faults import is_retryable
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping, metadata

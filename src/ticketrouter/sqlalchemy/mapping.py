@@ -107,7 +107,7 @@ class TicketMapping:
         metadata: MetaData | None = None,
         prefix: str = tables.DEFAULT_PREFIX,
     ) -> None:
-        self.table = _table(table)
+        self.table: Table = _table(table)
         self.statuses = statuses
         self.only_company = only_company
         self.nullable_keys = nullable_keys
@@ -134,12 +134,12 @@ class TicketMapping:
         }
         """The columns, by field; a field that the table lacks is not among them."""
         self._check()
-        self.metadata = MetaData(schema=self.table.schema) if metadata is None else metadata
+        self.metadata: MetaData = MetaData(schema=self.table.schema) if metadata is None else metadata
         """Where the companion tables are defined."""
         types = self._companion_types()
-        self.message_ids = tables.message_ids_table(self.metadata, prefix, self.table.schema, types)
+        self.message_ids: Table = tables.message_ids_table(self.metadata, prefix, self.table.schema, types)
         """The companion table of message ids."""
-        self.anchors = tables.anchors_table(self.metadata, prefix, self.table.schema, types)
+        self.anchors: Table = tables.anchors_table(self.metadata, prefix, self.table.schema, types)
         """The companion table that is written first where the tickets have no unique rule."""
 
     @classmethod
@@ -446,7 +446,7 @@ def _type_of(company: Id | None) -> TypeEngine[Any]:
             return String(255)
 
 
-metadata = MetaData()
+metadata: MetaData = MetaData()
 """Our own schema: the tickets table and its companions."""
 
 DEFAULT_MAPPING = TicketMapping.own(metadata=metadata)

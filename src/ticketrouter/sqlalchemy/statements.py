@@ -75,7 +75,7 @@ class Statements:
 
     def __init__(self, mapping: TicketMapping, dialect_name: str, detected: Detected) -> None:
         self.mapping = mapping
-        self.rule = detected.rule
+        self.rule: UniqueRule = detected.rule
         self._dialect_name = dialect_name
         self._detected = detected
         self._codecs = mapping.codecs(dialect_name)

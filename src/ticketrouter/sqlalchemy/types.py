@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, String
@@ -66,8 +67,8 @@ def _reads_as_other(text: str) -> bool:
 class IdText(TypeDecorator[Id]):
     """An id of any type in a text column that tells cases, accents and trailing spaces apart."""
 
-    impl = String(255)
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = String(255)
+    cache_ok: bool | None = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
         """Use a binary collation without padding where the default one would merge ids."""
@@ -89,8 +90,8 @@ class IdText(TypeDecorator[Id]):
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware datetime in UTC, to the microsecond, also where the database knows no time zones."""
 
-    impl = DateTime
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = DateTime
+    cache_ok: bool | None = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
         """Keep microseconds and, where there is one, the time zone."""
@@ -118,8 +119,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 class MessageDigest(TypeDecorator[Id]):
     """A message id as the SHA-256 of its text: any length, told apart byte by byte, 32 bytes in the index."""
 
-    impl = LargeBinary(32)
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = LargeBinary(32)
+    cache_ok: bool | None = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[bytes]:
         """Use a type that a primary key takes."""
