@@ -19,7 +19,7 @@ from ticketrouter.choices import Scope
 from ticketrouter.errors import ConflictError, InvalidMessageError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, id_order
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot
+from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
 
 _Contact: TypeAlias = tuple[Id, Id]
 
@@ -91,6 +91,16 @@ class InMemoryTicketRepository:
         with self._lock:
             ticket = self._tickets.get(ticket_id)
             return ticket if ticket is not None and ticket.company_id == company_id else None
+
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        """Let a message join the active ticket of its key: see `Touches.touch`."""
+        with self._lock:
+            seen = self.load(touch.lookup)
+            ticket = seen.active_on(touch.key.connection_id) if seen.routed is None else None
+            if ticket is None:
+                return seen
+            reuse = touched(touch, Touched(ticket, seen.active_elsewhere(ticket.connection_id)))
+            return Touched(self.commit(reuse), reuse.other_active)
 
     def commit(self, decision: Write) -> Ticket:
         """Carry out one decision at once: see `TicketRepository.commit`."""
@@ -320,6 +330,10 @@ class AsyncInMemoryTicketRepository:
     async def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
         """Find one ticket of a company: see `TicketRepository.get`."""
         return self._sync.get(company_id, ticket_id)
+
+    async def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        """Let a message join the active ticket of its key: see `Touches.touch`."""
+        return self._sync.touch(touch)
 
     async def commit(self, decision: Write) -> Ticket:
         """Carry out one decision at once: see `TicketRepository.commit`."""

@@ -259,6 +259,38 @@ class Duplicate:
     other_active: tuple[Ticket, ...] = ()
 
 
+@frozen
+class Touch:
+    """Let a message join the active ticket of its key, whichever that is: rule 2 before anything has been seen.
+
+    Args:
+        key: the key.
+        lookup: what has to be known where there is no such ticket.
+        at: when.
+        unread: what becomes of its count.
+        message_ref: the message id to be recorded with it; one that is recorded already joins nothing (rule 1).
+    """
+
+    key: TicketKey
+    lookup: Lookup
+    at: datetime
+    unread: Unread = Unread()
+    message_ref: MessageRef | None = None
+
+
+@frozen
+class Touched:
+    """What became of a Touch that met its ticket.
+
+    Args:
+        ticket: the ticket, as it is now.
+        other_active: what the contact has active on other connections, newest first.
+    """
+
+    ticket: Ticket
+    other_active: tuple[Ticket, ...] = ()
+
+
 Decision: TypeAlias = Create | Reuse | Reopen | Ignore | Duplicate
 """Every answer of `decide`. The first three are for `TicketRepository.commit`; the others write nothing."""
 
@@ -325,6 +357,36 @@ def decide(message: InboundMessage, snapshot: Snapshot, policy: Policy, now: dat
         unread_messages=_unread(message, policy).after(0),
         message_ref=_message_ref(message),
         other_active=snapshot.active_elsewhere(here),
+    )
+
+
+def touching(message: InboundMessage, policy: Policy, lookup: Lookup, now: datetime) -> Touch:
+    """Return the Touch that does to the ticket on the message's key what rule 2 of `decide` would have done.
+
+    Args:
+        message: the message.
+        policy: what the host has chosen.
+        lookup: what must be known to decide on it otherwise.
+        now: the present, in UTC.
+    """
+    return Touch(
+        key=message.key,
+        lookup=lookup,
+        at=now,
+        unread=_unread(message, policy.of(message)),
+        message_ref=_message_ref(message),
+    )
+
+
+def touched(touch: Touch, met: Touched) -> Reuse:
+    """Return the decision that a Touch has carried out."""
+    return Reuse(
+        ticket=met.ticket,
+        at=touch.at,
+        reason=Reason.ACTIVE_ON_CONNECTION,
+        unread=touch.unread,
+        message_ref=touch.message_ref,
+        other_active=met.other_active,
     )
 
 

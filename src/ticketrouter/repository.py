@@ -32,7 +32,7 @@ from typing import Protocol, runtime_checkable
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Write
 from ticketrouter.model import StatusScheme, Ticket
-from ticketrouter.policy import Lookup, Snapshot
+from ticketrouter.policy import Lookup, Snapshot, Touch, Touched
 
 
 @runtime_checkable
@@ -92,6 +92,41 @@ class ReadsCurrent(Protocol):
         Returns:
             As `TicketRepository.get`.
         """
+        ...
+
+
+@runtime_checkable
+class Touches(Protocol):
+    """The optional ability to let a message join the active ticket of its key without having looked first.
+
+    `touch` is `load`, rule 2 of `decide` and `commit(Reuse)` in one, and obeys what is said of them: it changes
+    the count and the time of the one ticket that is active on the key, of several the most recently active one
+    (ties to the highest id), and nothing else (R1, R3, R7, R9, R10); a message id is recorded with it, and where it is
+    recorded already nothing is changed (R8). Who is not sure changes nothing and answers None.
+    """
+
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        """Let a message join the active ticket of its key, if there is one.
+
+        Args:
+            touch: the key, the change, and what `load` would be asked for.
+
+        Returns:
+            The ticket as it is now; else what `load` would answer, where that was found out on the way; else
+            None. Without a Touched nothing is written.
+
+        Raises:
+            ContentionError: if only a restart of the host's transaction can cure it (R11).
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncTouches(Protocol):
+    """The same for asynchronous code: see `Touches`."""
+
+    async def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        """See `Touches.touch`."""
         ...
 
 

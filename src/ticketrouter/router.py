@@ -31,8 +31,21 @@ from ticketrouter.lifecycle import (
 )
 from ticketrouter.log import log_answer
 from ticketrouter.model import Change, InboundMessage, Resolution, Ticket, TicketKey, newest_first
-from ticketrouter.policy import Create, Decision, Duplicate, Ignore, Lookup, Reopen, Snapshot, decide
-from ticketrouter.repository import AsyncTicketRepository, TicketRepository
+from ticketrouter.policy import (
+    Create,
+    Decision,
+    Duplicate,
+    Ignore,
+    Lookup,
+    Reopen,
+    Snapshot,
+    Touch,
+    Touched,
+    decide,
+    touched,
+    touching,
+)
+from ticketrouter.repository import AsyncTicketRepository, AsyncTouches, TicketRepository, Touches
 
 PolicyChoice: TypeAlias = Policy | Callable[[TicketKey], Policy]
 """One Policy for every key, or a function that has one for each."""
@@ -76,6 +89,7 @@ class TicketRouter:
     ) -> None:
         _check(repository, TicketRepository, "repository")
         self._repository = repository
+        self._touches = repository if isinstance(repository, Touches) else None
         self._policy = _checked_policy(policy)
         self._clock = clock
         self._attempts = _checked_attempts(attempts)
@@ -95,12 +109,24 @@ class TicketRouter:
             ContentionError: if only a restart of the host's transaction can cure it, or every attempt lost.
 
         Statements:
-            One `load`; one `commit` unless the message is ignored or a duplicate; again after a lost race.
+            One `touch`, where the repository can. Where it met no active ticket on the key: one `load`, unless
+            the answer to `touch` was as good; one `commit` unless the message is ignored or a duplicate; again
+            after a lost race.
         """
         _check(message, InboundMessage, "message")
         policy = _policy_for(self._policy, message.key)
-        see = partial(self._load, Lookup.of(message, policy))
-        decision, ticket = self._settle(see, partial(_decide, message=message, policy=policy))
+        lookup = Lookup.of(message, policy)
+        now: datetime | None = None
+        seen: Snapshot | None = None
+        if self._touches is not None:
+            now = _now(self._clock)
+            touch = touching(message, policy, lookup, now)
+            met = self._touches.touch(touch)
+            if isinstance(met, Touched):
+                return _joined(touch, met)
+            seen = met
+        see = partial(self._look, seen, lookup)
+        decision, ticket = self._settle(see, partial(_decide, message=message, policy=policy), now)
         return _resolution(decision, ticket)
 
     def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
@@ -260,6 +286,9 @@ class TicketRouter:
         answer, ticket = self._settle(see, choose)
         return _with_change(answer, ticket)
 
+    def _look(self, seen: Snapshot | None, lookup: Lookup, *, overtaken: bool) -> Snapshot:
+        return self._load(lookup, overtaken=overtaken) if seen is None or overtaken else seen
+
     def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return self._repository.load(evolve(lookup, overtaken=overtaken))
 
@@ -276,12 +305,16 @@ class TicketRouter:
         return View(ticket, snapshot)
 
     def _settle(
-        self, see: Callable[..., _Seen], choose: Callable[[_Seen, datetime], _Answer]
+        self,
+        see: Callable[..., _Seen],
+        choose: Callable[[_Seen, datetime], _Answer],
+        now: datetime | None = None,
     ) -> tuple[_Answer, Ticket | None]:
         lost: ConflictError | None = None
         for _ in range(self._attempts):
             seen = see(overtaken=lost is not None)
-            answer = choose(seen, _now(self._clock))
+            answer = choose(seen, now or _now(self._clock))
+            now = None
             if isinstance(answer, Ignore | Duplicate | Keep):
                 return _told(answer, _kept(answer))
             try:
@@ -317,6 +350,7 @@ class AsyncTicketRouter:
     ) -> None:
         _check(repository, AsyncTicketRepository, "repository")
         self._repository = repository
+        self._touches = repository if isinstance(repository, AsyncTouches) else None
         self._policy = _checked_policy(policy)
         self._clock = clock
         self._attempts = _checked_attempts(attempts)
@@ -336,12 +370,24 @@ class AsyncTicketRouter:
             ContentionError: if only a restart of the host's transaction can cure it, or every attempt lost.
 
         Statements:
-            One `load`; one `commit` unless the message is ignored or a duplicate; again after a lost race.
+            One `touch`, where the repository can. Where it met no active ticket on the key: one `load`, unless
+            the answer to `touch` was as good; one `commit` unless the message is ignored or a duplicate; again
+            after a lost race.
         """
         _check(message, InboundMessage, "message")
         policy = _policy_for(self._policy, message.key)
-        see = partial(self._load, Lookup.of(message, policy))
-        decision, ticket = await self._settle(see, partial(_decide, message=message, policy=policy))
+        lookup = Lookup.of(message, policy)
+        now: datetime | None = None
+        seen: Snapshot | None = None
+        if self._touches is not None:
+            now = _now(self._clock)
+            touch = touching(message, policy, lookup, now)
+            met = await self._touches.touch(touch)
+            if isinstance(met, Touched):
+                return _joined(touch, met)
+            seen = met
+        see = partial(self._look, seen, lookup)
+        decision, ticket = await self._settle(see, partial(_decide, message=message, policy=policy), now)
         return _resolution(decision, ticket)
 
     async def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
@@ -505,6 +551,9 @@ class AsyncTicketRouter:
         answer, ticket = await self._settle(see, choose)
         return _with_change(answer, ticket)
 
+    async def _look(self, seen: Snapshot | None, lookup: Lookup, *, overtaken: bool) -> Snapshot:
+        return await self._load(lookup, overtaken=overtaken) if seen is None or overtaken else seen
+
     async def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return await self._repository.load(evolve(lookup, overtaken=overtaken))
 
@@ -521,12 +570,16 @@ class AsyncTicketRouter:
         return View(ticket, snapshot)
 
     async def _settle(
-        self, see: Callable[..., Awaitable[_Seen]], choose: Callable[[_Seen, datetime], _Answer]
+        self,
+        see: Callable[..., Awaitable[_Seen]],
+        choose: Callable[[_Seen, datetime], _Answer],
+        now: datetime | None = None,
     ) -> tuple[_Answer, Ticket | None]:
         lost: ConflictError | None = None
         for _ in range(self._attempts):
             seen = await see(overtaken=lost is not None)
-            answer = choose(seen, _now(self._clock))
+            answer = choose(seen, now or _now(self._clock))
+            now = None
             if isinstance(answer, Ignore | Duplicate | Keep):
                 return _told(answer, _kept(answer))
             try:
@@ -541,6 +594,10 @@ class AsyncTicketRouter:
 
 def _decide(snapshot: Snapshot, now: datetime, *, message: InboundMessage, policy: Policy) -> Decision:
     return decide(message, snapshot, policy, now)
+
+
+def _joined(touch: Touch, met: Touched) -> Resolution:
+    return _resolution(*_told(touched(touch, met), met.ticket))
 
 
 def _kept(answer: Ignore | Duplicate | Keep) -> Ticket | None:

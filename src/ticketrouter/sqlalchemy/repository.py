@@ -23,7 +23,7 @@ from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryEr
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.log import logger
 from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot
+from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
 from ticketrouter.sqlalchemy.catalogue import schema_of
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
@@ -89,12 +89,23 @@ class SQLAlchemyTicketRepository:
         """
         return self._in_host(lambda work: work.get_current(company_id, ticket_id))
 
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        """Let a message join the active ticket of its key: see `Touches.touch`.
+
+        Statements:
+            One on PostgreSQL, which also records the message id. For a message without an id: one `UPDATE` on
+            SQLite; on MariaDB, where an `UPDATE` that misses would keep others from inserting, one `SELECT` and one
+            `UPDATE` by primary key where the table has no unique rule, so that `load` would cost more. Else none.
+        """
+        return self._in_host(lambda work: work.touch(touch))
+
     def commit(self, decision: Write) -> Ticket:
         """Carry out one decision: see `TicketRepository.commit`.
 
         Statements:
             One `INSERT` or `UPDATE`, and one `INSERT` where a message id is recorded; on PostgreSQL a reopening
-            and a transfer stand in a savepoint.
+            and a transfer stand in a savepoint. On MariaDB one `SELECT` more after an `UPDATE`, but for a reuse of a
+            ticket that is as it was seen; and one more at the first `INSERT` of a connection.
         """
         return self._in_host(lambda work: work.commit(decision))
 
@@ -153,6 +164,10 @@ class AsyncSQLAlchemyTicketRepository:
     async def get_current(self, company_id: Id, ticket_id: Id) -> Ticket | None:
         """Find one ticket as it is committed now: see `SQLAlchemyTicketRepository.get_current`."""
         return await self._run(lambda repository: repository.get_current(company_id, ticket_id))
+
+    async def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        """Let a message join the active ticket of its key: see `SQLAlchemyTicketRepository.touch`."""
+        return await self._run(lambda repository: repository.touch(touch))
 
     async def commit(self, decision: Write) -> Ticket:
         """Carry out one decision: see `SQLAlchemyTicketRepository.commit`."""
@@ -268,6 +283,30 @@ class _Work:
         current = (row for sent in self.statements.current(lookup) for row in self._execute(sent))
         return self.statements.corrected(found, self.statements.snapshot(current), lookup)
 
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        if not self._is_here(touch.key.company_id):
+            return None
+        if touch.message_ref is not None:
+            if not self.plan.keeps_message_ids:
+                _warn_of_missing_ids(self.statements)
+                touch = evolve(touch, lookup=evolve(touch.lookup, message_id=None), message_ref=None)
+            elif is_autocommit(self.connection):
+                return None  # such a message may be a redelivery, and nothing else
+        sent = self.statements.touch(touch)
+        return self._touch_as_seen(touch) if sent is None else self.statements.touched(self._execute(sent))
+
+    def _touch_as_seen(self, touch: Touch) -> Touched | None:
+        """Touch what a plain read sees: worth it only where `load` would have to claim the contact."""
+        if touch.message_ref is not None or self.statements.rule is not UniqueRule.NONE:
+            return None
+        seen = self.load(evolve(touch.lookup, closed=False, claim=False))
+        ticket = seen.active_on(touch.key.connection_id)
+        if ticket is None:
+            return None
+        reuse = touched(touch, Touched(ticket, seen.active_elsewhere(ticket.connection_id)))
+        changed = self._reused_as_seen(reuse)
+        return None if changed is None else Touched(changed, reuse.other_active)
+
     def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
         if not self._is_here(company_id):
             return None
@@ -288,7 +327,7 @@ class _Work:
                 return self._create(decision)
             case Reuse():
                 with self._recorded(decision.message_ref, decision):
-                    return self._changed(decision.ticket, self.statements.reuse(decision))
+                    return self._reuse(decision)
             case Reopen():
                 with self._recorded(decision.message_ref, decision), self._key_taken(decision.ticket.key):
                     return self._changed(decision.ticket, self.statements.reopen(decision))
@@ -345,6 +384,17 @@ class _Work:
                 f"ticket {ticket.id} has the status {ticket.status!r}, for which the unique index holds its key and "
                 "which is closed by the StatusScheme: pass statuses=StatusScheme(active=...) with that word too"
             )
+
+    def _reuse(self, decision: Reuse) -> Ticket:
+        changed = self._reused_as_seen(decision)
+        return self._changed(decision.ticket, self.statements.reuse(decision)) if changed is None else changed
+
+    def _reused_as_seen(self, decision: Reuse) -> Ticket | None:
+        sent = self.statements.reuse_as_seen(decision)
+        if sent is None:
+            return None
+        result = self._execute(sent)
+        return self.statements.reused_as_seen(decision, result.lastrowid) if result.rowcount > 0 else None
 
     def _changed(self, seen: Ticket, sent: Sent) -> Ticket:
         result = self._execute(sent)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Delete,
     Integer,
     Select,
+    String,
     Table,
     and_,
     bindparam,
@@ -31,25 +32,28 @@ from sqlalchemy import (
     literal_column,
     not_,
     null,
+    or_,
     select,
     text,
     true,
+    type_coerce,
     union_all,
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.base import Executable
+from sqlalchemy.types import TypeEngine
 
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.lifecycle import Accept, Close, Transfer
-from ticketrouter.model import Ticket, TicketKey, UniqueRule
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Unread
+from ticketrouter.model import Ticket, TicketKey, UniqueRule, newest_first
+from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, Unread
 from ticketrouter.sqlalchemy.codecs import EPOCH
 from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
 from ticketrouter.sqlalchemy.rules import Detected
 from ticketrouter.sqlalchemy.schema import quoted
-from ticketrouter.sqlalchemy.types import encode_id
+from ticketrouter.sqlalchemy.types import JsonRows, UtcDateTime, encode_id
 
 Sent: TypeAlias = tuple[Executable, dict[str, Any]]
 """A statement and the values that it is sent with."""
@@ -82,11 +86,13 @@ class Statements:
         self._fields = tuple(field for field in FIELDS if field in mapping.columns)
         self._loads: dict[tuple[bool, Scope, bool, bool], Executable] = {}
         self._locking: dict[Scope, list[Executable]] = {}
+        self._touches: dict[tuple[Scope, bool, bool], Executable] = {}
         self._get = self._build_get()
         self._get_current = self._get.with_for_update()
         self._create = self._build_create()
         self._stranger = self._build_stranger()
         self._reuse = self._build_reuse()
+        self._reuse_as_seen = self._build_reuse_as_seen()
         self._reopen = self._build_reopen()
         self._accept = self._build_accept()
         self._close = self._build_close()
@@ -107,15 +113,18 @@ class Statements:
         statement = self._loads.get(variant)
         if statement is None:
             statement = self._loads[variant] = self._build_load(*variant)
+        return statement, self._load_values(lookup)
+
+    def _load_values(self, lookup: Lookup) -> dict[str, Any]:
         values = self._bound(company_id=lookup.company_id, contact_id=lookup.contact_id)
-        if with_key:
+        if lookup.connection_id is not None:
             values |= self._bound(connection_id=lookup.connection_id)
             if lookup.message_id is not None:
                 values |= {
                     "b_company_id": self._company(lookup.company_id),
                     "b_message_id": self._message(lookup.message_id),
                 }
-        return statement, values
+        return values
 
     def current(self, lookup: Lookup) -> list[Sent]:
         """Return the `SELECT`s that find, and lock, what is committed now.
@@ -241,6 +250,70 @@ class Statements:
         return self._reuse, self._seen(decision.ticket) | self._unread(decision.unread) | self._at(
             decision.at
         )
+
+    def touch(self, touch: Touch) -> Sent | None:
+        """Return the one statement that lets a message join the ticket that is active on its key, if there is one.
+
+        Its rows are those of `load`, where a row of the role "hit", if there is one, stands for the ticket on the
+        key. None: this database has no such statement, or none that is better than `load` and `commit`.
+        """
+        lookup, ref = touch.lookup, touch.message_ref
+        match self._dialect_name:
+            case "postgresql":
+                variant = lookup.scope, lookup.closed, ref is not None
+            case "sqlite" if ref is None:
+                variant = Scope.CONNECTION, False, False
+            case _:
+                return None
+        if variant not in self._touches:
+            self._touches[variant] = self._build_touch(*variant)
+        values = self._load_values(lookup) | self._unread(touch.unread) | self._at(touch.at)
+        recorded = {} if ref is None else {"b_routed_at": touch.at}
+        return self._touches[variant], values | recorded
+
+    def touched(self, rows: Iterable[Sequence[Any]]) -> Touched | Snapshot | None:
+        """Return what the rows of `touch` say."""
+        if self._dialect_name == "sqlite":
+            return next((self._touched(row[:-1], row[-1]) for row in rows), None)
+        found = list(rows)
+        for role, *values in found:
+            if role == "hit":
+                return self._touched(values, [others for other, *others in found if other != "hit"])
+        # Who must claim first has seen nothing that counts.
+        return None if self.rule is UniqueRule.NONE else self.snapshot(found)
+
+    def _touched(self, hit: Sequence[Any], elsewhere: Iterable[Sequence[Any]]) -> Touched:
+        return Touched(self.ticket(hit), tuple(newest_first(self.ticket(row) for row in elsewhere)))
+
+    def reuse_as_seen(self, decision: Reuse) -> Sent | None:
+        """Return the `UPDATE` of `reuse` for MariaDB, which gives no row back: only where all else is as seen.
+
+        It gives the new count as the last inserted id. None: this database, or this table, needs another way.
+        """
+        if self._reuse_as_seen is None:
+            return None
+        ticket, at = decision.ticket, self._kept(decision.at)
+        seen = self._seen(ticket) | self._bound(
+            status=ticket.status, user_id=ticket.user_id, queue_id=ticket.queue_id
+        )
+        return self._reuse_as_seen, seen | self._unread(decision.unread) | self._at(at)
+
+    def reused_as_seen(self, decision: Reuse, count: int) -> Ticket:
+        """Return the ticket that `reuse_as_seen` has changed."""
+        at = self._kept(decision.at)
+        if "unread_messages" not in self.mapping.columns:
+            return evolve(decision.ticket, updated_at=at)
+        signed = count - 2**64 if count >= 2**63 else count
+        return evolve(decision.ticket, unread_messages=max(signed, 0), updated_at=at)
+
+    def _kept(self, at: datetime) -> datetime:
+        """Return the time that the column gives back when it is given that."""
+        digits = _digits(self.mapping.columns["updated_at"].type)
+        if digits is not None:
+            return at.replace(microsecond=at.microsecond - at.microsecond % 10 ** (6 - digits))
+        codec = self._codecs["updated_at"]
+        kept: datetime = codec.decode(codec.encode(at))
+        return kept
 
     def reopen(self, decision: Reopen) -> Sent:
         """Return the `UPDATE` that makes a ticket active while it is closed on its key."""
@@ -377,10 +450,11 @@ class Statements:
         found: ColumnElement[Any] = column if table is None else table.c[column.key]
         return found.in_([literal_column(quoted(word)) for word in sorted(words)])
 
-    def _no_orphan(self) -> ColumnElement[bool]:
+    def _no_orphan(self, table: Any = None) -> ColumnElement[bool]:
         if not self.mapping.nullable_keys:
             return true()
-        return and_(*(self.mapping.columns[field].is_not(None) for field in KEY[1:]))
+        columns = [self.mapping.columns[field] for field in KEY[1:]]
+        return and_(*((each if table is None else table.c[each.key]).is_not(None) for each in columns))
 
     def _as_seen(self) -> list[ColumnElement[bool]]:
         return [self._is(field) for field in ("id", *KEY)]
@@ -406,17 +480,106 @@ class Statements:
     # --- the building, once ----------------------------------------------------------------------------------
 
     def _build_load(self, with_key: bool, scope: Scope, with_closed: bool, with_message: bool) -> Executable:
-        contact = (self._is("company_id"), self._is("contact_id"))
-        parts = [self._role("active", *contact, self._active(), self._no_orphan())]
-        if with_key and with_closed:
-            here = true() if scope is Scope.CONTACT else self._is("connection_id")
-            closed = select(*self.columns).where(*contact, here, not_(self._active()), self._no_orphan())
-            parts.append(self._first("closed", closed.order_by(*self._latest_closing())))
-        if with_key and (occupying := self._occupying()) is not None:
-            parts.append(self._first("occupant", select(*self.columns).where(*contact, *occupying)))
+        parts = [self._role("active", *self._active_of_contact())]
+        if with_key:
+            parts += self._load_of_key(scope, with_closed)
         if with_message:
             parts.append(self._routed())
         return parts[0] if len(parts) == 1 else union_all(*parts)
+
+    def _active_of_contact(self, table: Any = None) -> list[ColumnElement[bool]]:
+        contact = (self._is("company_id", table), self._is("contact_id", table))
+        return [*contact, self._active(table), self._no_orphan(table)]
+
+    def _load_of_key(self, scope: Scope, with_closed: bool, *where: ColumnElement[bool]) -> list[Select[Any]]:
+        """Return the parts of `load` about rows that are not active, or that a unique rule has in the way."""
+        contact = (self._is("company_id"), self._is("contact_id"), *where)
+        parts: list[Select[Any]] = []
+        if with_closed:
+            here = true() if scope is Scope.CONTACT else self._is("connection_id")
+            closed = select(*self.columns).where(*contact, here, not_(self._active()), self._no_orphan())
+            parts.append(self._first("closed", closed.order_by(*self._latest_closing())))
+        if (occupying := self._occupying()) is not None:
+            parts.append(self._first("occupant", select(*self.columns).where(*contact, *occupying)))
+        return parts
+
+    # --- touch: an `UPDATE` that need not have seen its row -----------------------------------------------------
+
+    def _build_touch(self, scope: Scope, with_closed: bool, with_message: bool) -> Executable:
+        if self._dialect_name == "sqlite":
+            return self._build_touch_of_sqlite()
+        if with_message:
+            recorded = self._build_record_on_key().cte("recorded")
+            hit = self._touch(self._is("company_id"), self._is_id(select(recorded.c.ticket_id))).cte("hit")
+        else:
+            hit = self._touch(*self._on_key()).cte("hit")
+        missed = not_(exists(select(literal_column("1")).select_from(hit)))
+        elsewhere = self.mapping.columns["connection_id"] != self._bind("connection_id")
+        parts = [
+            select(literal_column("'hit'").label("role"), *hit.c),
+            self._role("active", *self._active_of_contact(), or_(elsewhere, missed)),
+            *self._load_of_key(scope, with_closed, missed),
+        ]
+        if with_message:
+            parts.append(self._routed().where(missed))
+        return union_all(*parts)
+
+    def _build_touch_of_sqlite(self) -> Executable:
+        """Return the `UPDATE` whose row ends in the contact's other active tickets, as JSON.
+
+        SQLite takes no `UPDATE` into another statement, and lets no row of another table beside the changed one.
+        """
+        other = self.mapping.table.alias("other")
+        cells = [other.c[self.mapping.columns[field].key] for field in self._fields]
+        elsewhere = other.c[self.mapping.columns["connection_id"].key] != self._bind("connection_id")
+        rows = JsonRows(tuple(column.type for column in self.mapping.columns.values()))
+        others = select(func.json_group_array(func.json_array(*cells))).where(
+            *self._active_of_contact(other), elsewhere
+        )
+        # Every cell as the column has it: JSON must not begin with the reading of it.
+        column = type_coerce(others.scalar_subquery(), rows).label("others")
+        statement: Executable = self._touch(*self._on_key()).returning(column)
+        return statement
+
+    def _touch(self, *where: ColumnElement[bool]) -> Any:
+        return self._update(*where, unread_messages=self._new_count(), updated_at=self._bind("updated_at"))
+
+    def _on_key(self) -> list[ColumnElement[bool]]:
+        """Return which row is the active ticket of the key."""
+        here = [*(self._is(field) for field in KEY), self._active()]
+        if self.rule in {UniqueRule.ACTIVE_PER_CONNECTION, UniqueRule.ONE_PER_CONNECTION}:
+            return here
+        # Where several may be active on one key, it is the most recently active one.
+        twin = self.mapping.table.alias("twin")
+        columns = {field: twin.c[column.key] for field, column in self.mapping.columns.items()}
+        times = [columns[field] for field in ("updated_at", "created_at") if field in columns]
+        alike = len({isinstance(column.type, Integer) for column in times}) == 1
+        time = func.coalesce(*times) if alike and len(times) > 1 else columns["updated_at"]
+        number: ColumnElement[Any] = columns["id"]
+        if isinstance(number.type, String) and self._dialect_name == "postgresql":
+            number = number.collate("C")  # by code points, as Python sorts
+        newest = select(columns["id"]).where(*(self._is(field, twin) for field in KEY), self._active(twin))
+        return [*here, self._is_id(newest.order_by(time.desc().nulls_last(), number.desc()).limit(1))]
+
+    def _is_id(self, chosen: Select[Any]) -> ColumnElement[bool]:
+        return self.mapping.columns["id"] == chosen.scalar_subquery()
+
+    def _build_record_on_key(self) -> Any:
+        """Return the `INSERT` of a message id with the ticket that is active on its key, which it locks before."""
+        columns, messages = self.mapping.columns, self.mapping.message_ids.c
+        company = bindparam("b_company_id", type_=messages.company_id.type)
+        key = [columns.get("company_id", company), columns["connection_id"]]
+        sent = [bindparam(f"b_{name}", type_=messages[name].type) for name in ("message_id", "routed_at")]
+        found = (
+            select(columns["id"], *key).where(*self._on_key()).with_for_update(key_share=True).cte("found")
+        )
+        row = select(*list(found.c)[1:], sent[0], found.c[columns["id"].key], sent[1])
+        names = ["company_id", "connection_id", "message_id", "ticket_id", "routed_at"]
+        table = self.mapping.message_ids
+        statement = postgresql.insert(table).from_select(names, row, include_defaults=False)
+        return statement.on_conflict_do_nothing(index_elements=list(table.primary_key)).returning(
+            messages.ticket_id
+        )
 
     def _build_locking(self, scope: Scope) -> list[Executable]:
         here = true() if scope is Scope.CONTACT else self._is("connection_id")
@@ -563,11 +726,25 @@ class Statements:
         more = func.coalesce(count, 0) + bindparam("b_unread_add", type_=Integer)
         return func.coalesce(bindparam("b_unread_set", type_=Integer), more)
 
-    def _build_reuse(self) -> Executable:
+    def _build_reuse(self) -> Any:
+        return self._touch(*self._as_seen(), self._active())
+
+    def _build_reuse_as_seen(self) -> Executable | None:
+        columns = self.mapping.columns
+        changed_at = columns["updated_at"].type
+        if self.returns_updates or not (isinstance(changed_at, Integer) or _digits(changed_at) is not None):
+            return None
+        count = self._new_count()
+        same = [
+            columns[field].is_not_distinct_from(self._bind(field))
+            for field in ("status", "user_id", "queue_id")
+            if field in columns
+        ]
         return self._update(
             *self._as_seen(),
             self._active(),
-            unread_messages=self._new_count(),
+            *same,
+            unread_messages=None if count is None else func.last_insert_id(count),
             updated_at=self._bind("updated_at"),
         )
 
@@ -652,3 +829,14 @@ class Statements:
 
     def _build_forget(self) -> Delete:
         return delete(self.mapping.message_ids).where(*self._is_message())
+
+
+def _digits(type_: TypeEngine[Any]) -> int | None:
+    """Return how many digits of a second a column of MariaDB keeps; None: its type does not say."""
+    match type_:
+        case UtcDateTime():
+            return 6
+        case mysql.DATETIME() | mysql.TIMESTAMP():
+            return type_.fsp or 0
+        case _:
+            return None

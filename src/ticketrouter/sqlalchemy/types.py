@@ -5,6 +5,7 @@ Law of this file: what is read back equals what was written, on every database, 
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -131,6 +132,35 @@ class MessageDigest(TypeDecorator[Id]):
     def process_bind_param(self, value: Id | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
         """Digest."""
         return None if value is None else sha256(encode_id(value).encode()).digest()
+
+
+class JsonRows(TypeDecorator[list[list[Any]]]):
+    """Rows that SQLite gives as one JSON text, each value read as a column of its type is read.
+
+    Args:
+        types: the types of the columns.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, types: tuple[TypeEngine[Any], ...]) -> None:
+        super().__init__()
+        self.types = types
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> list[list[Any]]:
+        """Read the rows."""
+        rows = json.loads(value or "[]")
+        if not rows:
+            return []
+        read = [
+            type_.dialect_impl(dialect).result_processor(dialect, None) or _as_it_is for type_ in self.types
+        ]
+        return [[reader(cell) for reader, cell in zip(read, row, strict=True)] for row in rows]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 BIG_ID = BigInteger().with_variant(Integer(), "sqlite")

@@ -1,0 +1,177 @@
+"""How many statements a message costs, on each database: what the reference says of it is drawn from this table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+from sqlalchemy import event
+
+from tests.backends import SQL_BACKENDS, Backend, Databases, SqlStore
+from tests.sqlalchemy import whaticket
+from tests.sqlalchemy.conftest import Place
+from tests.test_machine import opening
+from ticketrouter import InboundMessage, Outcome, Policy, Reopen, Resolution, Scope, TicketRouter, UniqueRule
+
+MESSAGE = InboundMessage(1, 5, 10)
+WITH_ID = InboundMessage(1, 5, 10, message_id="m")
+PLAIN = Policy()
+
+
+@contextmanager
+def counted(store: SqlStore) -> Iterator[list[str]]:
+    """Collect what is sent over the engine under test."""
+    engine = store.sync_engine if store.async_engine is None else store.async_engine.sync_engine
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            sent.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(engine, "before_cursor_execute", note)
+
+
+@frozen
+class Case:
+    """What is there, the message, what becomes of it, and the statements on PostgreSQL, SQLite and MariaDB."""
+
+    name: str
+    message: InboundMessage
+    outcome: Outcome
+    counts: tuple[int, int, int]
+    begin: Callable[[TicketRouter], object] = lambda _: None
+    policy: Policy = PLAIN
+
+    def count(self, backend: Backend) -> int:
+        return self.counts[("postgresql", "sqlite", "mariadb").index(backend.database)]
+
+
+def one(router: TicketRouter) -> None:
+    router.resolve(MESSAGE)
+
+
+def two(router: TicketRouter) -> None:
+    router.resolve(InboundMessage(1, 5, 13))
+    router.resolve(InboundMessage(1, 5, 14))
+    router.resolve(MESSAGE)
+
+
+def elsewhere(router: TicketRouter) -> None:
+    router.resolve(InboundMessage(1, 5, 13))
+
+
+def routed(router: TicketRouter) -> None:
+    router.resolve(WITH_ID)
+
+
+def closed(router: TicketRouter) -> None:
+    router.close(1, router.resolve(MESSAGE).ticket.id)
+
+
+BY_CONTACT = Policy(scope=Scope.CONTACT, reopen=Reopen.always())
+CASES = (
+    Case("an active ticket", MESSAGE, Outcome.REUSED, (1, 1, 2), one),
+    Case("an active ticket, and others elsewhere", MESSAGE, Outcome.REUSED, (1, 1, 2), two),
+    Case("an active ticket, one per contact", MESSAGE, Outcome.REUSED, (1, 1, 2), two, BY_CONTACT),
+    Case(
+        "an active ticket elsewhere, one per contact",
+        MESSAGE,
+        Outcome.REUSED,
+        (2, 3, 2),
+        elsewhere,
+        BY_CONTACT,
+    ),
+    Case("an active ticket, with message id", WITH_ID, Outcome.REUSED, (1, 3, 3), one),
+    Case("no ticket", MESSAGE, Outcome.CREATED, (2, 3, 2)),
+    Case("no ticket, with message id", WITH_ID, Outcome.CREATED, (3, 3, 3)),
+    Case("a closed ticket", MESSAGE, Outcome.CREATED, (2, 3, 2), closed),
+    Case("a redelivery", WITH_ID, Outcome.DUPLICATE, (1, 1, 1), routed),
+)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Backend:
+    found: Backend = request.param
+    return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("backend", SQL_BACKENDS, ids=lambda backend: backend.name, indirect=True)
+def test_a_message_costs_so_many_statements(store: SqlStore, case: Case) -> None:
+    """The count is exact, and the same the fifteenth time."""
+    for turn in range(15):
+        store.empty()
+        with store.transaction() as repository:
+            router = TicketRouter(repository, case.policy)
+            router.resolve(InboundMessage(1, 6, 10))  # what is found out once, or once for a connection
+            case.begin(TicketRouter(repository))
+            with counted(store) as sent:
+                found = router.resolve(case.message)
+
+        assert (case.outcome, case.count(store.backend)) == (found.outcome, len(sent)), (turn, sent)
+
+
+@pytest.mark.parametrize(
+    ("message", "outcome", "counts"),
+    [
+        (MESSAGE, Outcome.REUSED, (1, 1, 2)),
+        (InboundMessage(1, 6, 10), Outcome.CREATED, (4, 4, 6)),
+    ],
+    ids=["an active ticket", "no ticket"],
+)
+@pytest.mark.parametrize(
+    "backend", [b for b in SQL_BACKENDS if not b.is_async], ids=lambda b: b.name, indirect=True
+)
+def test_without_a_rule_the_anchor_costs_one_more(
+    databases: Databases,
+    backend: Backend,
+    message: InboundMessage,
+    outcome: Outcome,
+    counts: tuple[int, int, int],
+) -> None:
+    """A reuse needs no anchor where it need not look first."""
+    store: Any = opening(databases, backend, {})(UniqueRule.NONE)
+    with store.transaction() as repository:
+        router = TicketRouter(repository)
+        router.resolve(MESSAGE)
+        with counted(store) as sent:
+            found: Resolution = router.resolve(message)
+
+    store.dispose()
+    assert (outcome, counts[("postgresql", "sqlite", "mariadb").index(backend.database)]) == (
+        found.outcome, len(sent)
+    ), sent  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", whaticket.LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("database", whaticket.DATABASES)
+def test_a_whaticket_table_costs_no_more(place: Place, layout: whaticket.Layout) -> None:
+    """A host's own table with the right rule, siblings and an orphan: the active ticket is met as cheaply."""
+    rule = whaticket.GENERATED if place.database == "mariadb" else whaticket.NOT_CLOSED
+    mapping = place.whaticket(layout, rule)
+    backend = next(b for b in SQL_BACKENDS if b.database == place.database)
+    with place.store(backend, mapping) as store, store.transaction() as repository:
+        router = TicketRouter(repository)
+        other = router.resolve(InboundMessage(1, whaticket.PERSON, 13)).ticket
+        first = router.resolve(InboundMessage(1, whaticket.PERSON, 10)).ticket
+        with counted(store) as sent:
+            found = router.resolve(InboundMessage(1, whaticket.PERSON, 10))
+        now = repository.get(1, first.id)
+
+    assert (now, (other,)) == (found.ticket, found.other_active)
+    assert (2 if place.database == "mariadb" else 1) == len(sent)
+
+
+def test_the_reference_says_what_is_counted() -> None:
+    """The table of the page is the table of these tests."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "sqlalchemy.md").read_text(encoding="utf-8")
+    rows = [f"| {case.name} | {' | '.join(map(str, case.counts))} |" for case in CASES]
+    counted = page.partition("| PostgreSQL | SQLite | MariaDB |\n|---|---|---|---|\n")[2].partition("\n\n")[0]
+
+    assert rows == counted.splitlines()

@@ -1,0 +1,407 @@
+"""The hot path: a message that finds its ticket in one step ends as one that looks, decides and writes.
+
+Law of this file: each property runs on every back end; what only databases have stands below, on each that can be
+had.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.backends import BACKENDS, ONE_PER_DATABASE, SQL_BACKENDS, Backend, Databases, SqlStore
+from tests.test_machine import opening
+from ticketrouter import (
+    InboundMessage,
+    MessageKind,
+    Outcome,
+    Policy,
+    Reason,
+    Resolution,
+    Ticket,
+    TicketRepository,
+    TicketRouter,
+    TicketRouterError,
+    UniqueRule,
+)
+from ticketrouter.policy import Lookup, Touched, touching
+from ticketrouter.repository import AsyncTouches, Touches
+from ticketrouter.sqlalchemy import MappingError, SQLAlchemyTicketRepository
+from ticketrouter.testing import Store
+from ticketrouter.testing import strategies as these
+
+NOW = these.NOW
+LATER = NOW + timedelta(minutes=5)
+
+
+class UndoError(Exception):
+    """Raised by a test to have the host roll back."""
+
+
+class LooksFirst:
+    """A repository without the ability to touch: the router looks, decides and writes."""
+
+    def __init__(self, repository: TicketRepository) -> None:
+        self.statuses = repository.statuses
+        self.load = repository.load
+        self.get = repository.get
+        self.commit = repository.commit
+
+
+def a_ticket(company: Any, contact: Any, connection: Any, **changes: Any) -> Ticket:
+    values: dict[str, Any] = {
+        "id": 0,
+        "company_id": company,
+        "contact_id": contact,
+        "connection_id": connection,
+        "status": "open",
+        "is_group": False,
+        "unread_messages": 1,
+        "user_id": 7,
+        "queue_id": 3,
+        "created_at": NOW - timedelta(days=1),
+        "updated_at": NOW,
+        "closed_at": None,
+    }
+    return Ticket(**(values | changes))
+
+
+def touch(repository: TicketRepository, message: InboundMessage, policy: Policy = Policy()) -> Any:  # noqa: B008
+    assert isinstance(repository, Touches)
+    return repository.touch(touching(message, policy, Lookup.of(message, policy), LATER))
+
+
+def can_touch(backend: Backend, *, with_id: bool = False) -> bool:
+    """Whether the back end has a touch of its own for such a message; else it answers None, and looks first."""
+    return backend.database in ({"memory", "postgresql"} if with_id else {"memory", "postgresql", "sqlite"})
+
+
+# --- equal to load, decide, commit -----------------------------------------------------------------------------
+
+
+def play(
+    repository: TicketRepository, messages: list[InboundMessage], policy: Policy, known: list[Ticket]
+) -> list[object]:
+    """Route the messages and return what became of each; new tickets are numbered in the order of their making."""
+    numbers: dict[Any, int] = {ticket.id: number for number, ticket in enumerate(known)}
+
+    def numbered(ticket: Ticket) -> Ticket:
+        return evolve(ticket, id=numbers.setdefault(ticket.id, len(numbers)))
+
+    seconds = iter(range(1000))
+    router = TicketRouter(repository, policy, clock=lambda: NOW + timedelta(seconds=next(seconds)))
+    became: list[object] = []
+    for message in messages:
+        try:
+            found = router.resolve(message)
+        except TicketRouterError as error:
+            became.append((type(error), [numbered(error.ticket)] if hasattr(error, "ticket") else str(error)))
+            continue
+        ticket = None if found._ticket is None else numbered(found.ticket)
+        others = [numbered(other) for other in found.other_active]
+        became.append(Resolution(found.outcome, found.reason, others, ticket))
+    return became
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_a_touch_ends_as_load_decide_and_commit_do(databases: Databases, backend: Backend) -> None:
+    """Outcome, reason, ticket and other_active are the same, whatever the rule, the policy and what is there."""
+    opened: dict[UniqueRule, SqlStore] = {}
+    new_store = opening(databases, backend, opened)
+    hits = 0
+
+    @settings(
+        max_examples=settings().max_examples if backend.database == "memory" else 20,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[phase for phase in Phase if phase is not Phase.shrink],
+    )
+    @given(data=st.data(), unique_rule=these.unique_rules, policy=these.any_policies)
+    def equal(data: st.DataObject, unique_rule: UniqueRule, policy: Policy) -> None:
+        nonlocal hits
+        found = data.draw(these.lists_of_tickets(unique_rule))
+        messages = data.draw(st.lists(these.messages(), min_size=2, max_size=8))
+        answers, tables = [], []
+        for looks_first in (False, True):
+            store = new_store(unique_rule)
+            known = [store.insert(ticket) for ticket in found]
+            with store.transaction() as repository:
+                asked: Any = LooksFirst(repository) if looks_first else repository
+                answers.append(play(asked, messages, policy, known))
+            tables.append([evolve(row, id=number) for number, row in enumerate(store.tickets())])
+
+        assert answers[1] == answers[0]
+        assert tables[1] == tables[0]
+        hits += sum(isinstance(each, Resolution) and each.outcome is Outcome.REUSED for each in answers[0])
+
+    try:
+        equal()
+    finally:
+        for store in opened.values():
+            store.assert_no_leak()
+            store.dispose()
+    assert hits > 5
+
+
+# --- what a touch meets ----------------------------------------------------------------------------------------
+
+
+def test_every_repository_of_ours_touches(store: Store, backend: Backend) -> None:
+    """The ability is told by the protocol."""
+    with store.transaction() as repository:
+        assert isinstance(
+            getattr(repository, "_repository", repository),
+            AsyncTouches if backend.is_async else Touches,
+        )
+
+
+def test_a_touch_meets_the_ticket_of_the_key_and_tells_the_others(store: Store, backend: Backend) -> None:
+    """Another connection, contact or company, and a closed ticket, stay as they are."""
+    here = store.insert(a_ticket(1, 5, 10))
+    older = store.insert(a_ticket(1, 5, 13, status="pending", updated_at=NOW - timedelta(1), user_id=None))
+    newer = store.insert(a_ticket(1, 5, "13"))
+    for key in ((1, 6, 10), (2, 5, 10), (1, "5", 10)):
+        store.insert(a_ticket(*key))
+    store.insert(a_ticket(1, 5, 10, status="closed", closed_at=NOW))
+    before = store.tickets()
+    with store.transaction() as repository:
+        met = touch(repository, InboundMessage(1, 5, 10))
+
+    if not can_touch(backend):
+        assert (None, before) == (met, store.tickets())
+        return
+    now = evolve(here, unread_messages=2, updated_at=LATER)
+    assert Touched(now, (newer, older)) == met
+    assert [now if ticket.id == here.id else ticket for ticket in before] == store.tickets()
+
+
+@pytest.mark.parametrize(
+    ("message", "count"),
+    [
+        (InboundMessage(1, 5, 10, unread_messages=0), 0),
+        (InboundMessage(1, 5, 10, kind=MessageKind.ECHO), 1),
+        (InboundMessage(1, 5, 10, kind=MessageKind.NOTICE, unread_messages=9), 9),
+    ],
+)
+def test_the_policy_says_what_becomes_of_the_count(store: Store, message: InboundMessage, count: int) -> None:
+    """A kind that only attaches adds nothing; a number that is given is set."""
+    store.insert(a_ticket(1, 5, 10))
+    with store.transaction() as repository:
+        ticket = TicketRouter(repository, clock=lambda: LATER).resolve(message).ticket
+
+    assert (count, [ticket]) == (ticket.unread_messages, store.tickets())
+
+
+def test_a_touch_that_misses_writes_nothing(store: Store) -> None:
+    """Only a closed ticket on the key, and an active one elsewhere: nothing is changed, no message id is kept."""
+    store.insert(a_ticket(1, 5, 10, status="closed", closed_at=NOW))
+    other = store.insert(a_ticket(1, 5, 13))
+    before = store.tickets()
+    message = InboundMessage(1, 5, 10, message_id="m")
+    with store.transaction() as repository:
+        met = touch(repository, message)
+        result = TicketRouter(repository, clock=lambda: LATER).resolve(message)
+
+    assert not isinstance(met, Touched)
+    assert (Outcome.CREATED, (other,)) == (result.outcome, result.other_active)
+    assert [*before, result.ticket] == store.tickets()
+
+
+def test_a_message_id_is_recorded_by_the_touch(store: Store, backend: Backend) -> None:
+    """R8: the redelivery is a duplicate, also after the ticket was closed; with another contact it is told."""
+    first = store.insert(a_ticket(1, 5, 10))
+    store.insert(a_ticket(1, 6, 10))
+    message = InboundMessage(1, 5, 10, message_id="m")
+    with store.transaction() as repository:
+        met = touch(repository, message)
+    with store.transaction() as repository:
+        router = TicketRouter(repository, clock=lambda: LATER)
+        routed = [router.resolve(message)] if met is None else []
+        again = touch(repository, message)
+        routed += [router.resolve(message), router.resolve(InboundMessage(1, 6, 10, message_id="m"))]
+        router.close(1, first.id)
+        routed.append(router.resolve(message))
+
+    assert can_touch(backend, with_id=True) is isinstance(met, Touched)
+    assert not isinstance(again, Touched)
+    reasons = [Reason.ALREADY_ROUTED, Reason.ROUTED_FOR_ANOTHER_CONTACT, Reason.ALREADY_ROUTED]
+    assert reasons == [each.reason for each in routed[-3:]]
+    assert [2, 1] == [ticket.unread_messages for ticket in store.tickets()]
+
+
+def test_r6_a_touch_goes_with_the_hosts_rollback(store: Store) -> None:
+    """R6: neither the change nor the message id remains."""
+    if not store.rolls_back:
+        pytest.skip("memory has no transaction of the host")
+    before = [store.insert(a_ticket(1, 5, 10))]
+    message = InboundMessage(1, 5, 10, message_id="m")
+    with pytest.raises(UndoError), store.transaction() as repository:  # noqa: PT012 - the host's own error
+        TicketRouter(repository).resolve(message)
+        raise UndoError
+    kept = store.tickets()
+    with store.transaction() as repository:
+        outcome = TicketRouter(repository).resolve(message).outcome
+
+    assert (before, Outcome.REUSED) == (kept, outcome)
+
+
+# --- what only databases have -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def without_rule(databases: Databases, backend: Backend) -> Iterator[Store]:
+    opened: dict[UniqueRule, SqlStore] = {}
+    yield opening(databases, backend, opened)(UniqueRule.NONE)
+    for store in opened.values():
+        store.assert_no_leak()
+        store.dispose()
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_of_several_active_tickets_the_most_recent_one_is_touched(
+    databases: Databases, backend: Backend
+) -> None:
+    """Without a unique rule the last touched one is met, ties go to the highest id, and no other row is changed."""
+    with without_rule(databases, backend) as store:
+        old = store.insert(a_ticket(1, 5, 10, updated_at=NOW - timedelta(1)))
+        first, second = store.insert(a_ticket(1, 5, 10)), store.insert(a_ticket(1, 5, 10))
+        other = store.insert(a_ticket(1, 5, 13))
+        for message_id in (None, "m"):
+            with store.transaction() as repository:
+                found = TicketRouter(repository, clock=lambda: LATER).resolve(
+                    InboundMessage(1, 5, 10, message_id=message_id)
+                )
+
+            assert (second.id, (other,)) == (found.ticket.id, found.other_active)
+        assert [old, first, evolve(second, unread_messages=3, updated_at=LATER), other] == store.tickets()
+
+
+@pytest.mark.parametrize("backend", SQL_BACKENDS, ids=lambda backend: backend.name)
+def test_a_touch_is_the_same_every_time(store: Store) -> None:
+    """On one connection, with and without a message id, when the driver prepares and the server plans anew."""
+    store.insert(a_ticket(1, 5, 10))
+    other = store.insert(a_ticket(1, 5, 13))
+    with store.transaction() as repository:
+        router = TicketRouter(repository)
+        for number in range(1, 31):
+            message_id = number if number % 2 else None
+            found = router.resolve(InboundMessage(1, 5, 10, message_id=message_id))
+
+            assert (Outcome.REUSED, 1 + number, (other,)) == (
+                found.outcome, found.ticket.unread_messages, found.other_active
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
+def test_in_autocommit_a_touch_stands_by_itself(store: SqlStore) -> None:
+    """A message without an id is routed; one with an id needs a transaction, as it always does."""
+    store.insert(a_ticket(1, 5, 10))
+    with store.connection(isolation_level="AUTOCOMMIT") as connection:
+        router = TicketRouter(store.repository(connection))
+        outcome = router.resolve(InboundMessage(1, 5, 10)).outcome
+        with pytest.raises(TicketRouterError, match="needs a transaction"):
+            router.resolve(InboundMessage(1, 5, 10, message_id="m"))
+
+    assert (Outcome.REUSED, [2]) == (outcome, [ticket.unread_messages for ticket in store.tickets()])
+
+
+@pytest.mark.parametrize(
+    "backend", [b for b in ONE_PER_DATABASE if b.database != "mariadb"], ids=lambda b: b.name
+)
+def test_without_a_rule_autocommit_reuses_and_creates_nothing(databases: Databases, backend: Backend) -> None:
+    """A reuse needs no lock; what needs one is refused as ever."""
+    with without_rule(databases, backend) as store:
+        assert isinstance(store, SqlStore)
+        store.insert(a_ticket(1, 5, 10))
+        with store.connection(isolation_level="AUTOCOMMIT") as connection:
+            router = TicketRouter(store.repository(connection))
+            outcome = router.resolve(InboundMessage(1, 5, 10)).outcome
+            with pytest.raises(MappingError):
+                router.resolve(InboundMessage(1, 6, 10))
+
+        assert (Outcome.REUSED, [2]) == (outcome, [ticket.unread_messages for ticket in store.tickets()])
+
+
+@pytest.mark.parametrize("message_id", [None, "m"])
+@pytest.mark.parametrize(
+    "backend", [b for b in ONE_PER_DATABASE if b.database != "sqlite"], ids=lambda b: b.name
+)
+def test_a_ticket_that_is_closed_under_a_touch_is_not_met(store: SqlStore, message_id: str | None) -> None:
+    """R3: the message waits for the closing, and gets a new ticket; its id is recorded with that one."""
+    store.insert(a_ticket(1, 5, 10))
+    message = InboundMessage(1, 5, 10, message_id=message_id)
+    found: list[Resolution] = []
+    begun = threading.Event()
+
+    def send() -> None:
+        with store.connection(isolation_level="READ COMMITTED") as connection:
+            begun.set()
+            found.append(TicketRouter(store.repository(connection)).resolve(message))
+
+    thread = threading.Thread(target=send)
+    with store.transaction() as desk:
+        before = store.tickets()[0]
+        TicketRouter(desk).close(1, before.id)
+        thread.start()
+        begun.wait()
+        waits(store)
+    thread.join()
+    with store.transaction() as repository:
+        again = TicketRouter(repository).resolve(message)
+
+    first, second = store.tickets()
+    assert (Outcome.CREATED, second.id) == (found[0].outcome, found[0].ticket.id)
+    assert ("closed", 1) == (first.status, first.unread_messages)
+    assert (Outcome.REUSED if message_id is None else Outcome.DUPLICATE, second.id) == (
+        again.outcome, again.ticket.id
+    )  # fmt: skip
+
+
+def waits(store: SqlStore) -> None:
+    """Return when a statement of another transaction waits for a lock."""
+    question = {
+        "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+        "mariadb": "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+    }[store.backend.database]
+    with store.engine.connect() as connection:
+        for _ in range(100):
+            if connection.exec_driver_sql(question).scalar():
+                return
+            connection.rollback()
+            threading.Event().wait(
+                0.15
+            )  # MariaDB answers anew only when it is not asked for a tenth of a second
+    pytest.fail("nothing has waited")
+
+
+@pytest.mark.parametrize(
+    "backend", [b for b in SQL_BACKENDS if b.database == "mariadb"], ids=lambda b: b.name
+)
+def test_an_old_snapshot_gives_no_old_agent(store: SqlStore) -> None:
+    """R10: what was changed since the transaction's snapshot is in the answer, count included."""
+    seen = store.insert(a_ticket(1, 5, 10, status="pending", user_id=None))
+    with store.connection(isolation_level="REPEATABLE READ") as connection:
+        repository = store.repository(connection)
+        repository.load(Lookup.at(seen.key))  # the snapshot
+        with store.engine.begin() as desk:
+            own = TicketRouter(SQLAlchemyTicketRepository(desk, store.mapping), clock=lambda: LATER)
+            own.resolve(InboundMessage(1, 5, 10))
+        counted = TicketRouter(repository, clock=lambda: LATER).resolve(InboundMessage(1, 5, 10)).ticket
+    with store.connection(isolation_level="REPEATABLE READ") as connection:
+        repository = store.repository(connection)
+        repository.load(Lookup.at(seen.key))
+        with store.engine.begin() as desk:
+            TicketRouter(SQLAlchemyTicketRepository(desk, store.mapping)).accept(1, seen.id, 8)
+        accepted = TicketRouter(repository, clock=lambda: LATER).resolve(InboundMessage(1, 5, 10)).ticket
+
+    assert (3, "pending", None) == (counted.unread_messages, counted.status, counted.user_id)
+    assert (4, "open", 8) == (accepted.unread_messages, accepted.status, accepted.user_id)
+    assert [accepted] == store.tickets()
