@@ -73,6 +73,8 @@ def postgresql(*, durable: bool = False, settings: Mapping[str, str] = NO_SETTIN
             "",
             "-c",
             "max_connections=200",
+            "-c",
+            "deadlock_timeout=100ms",
             *options,
             *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
         ]

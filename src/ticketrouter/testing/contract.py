@@ -8,6 +8,7 @@ are about the duties of the whole. Nothing is taken from the repository alone: w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
@@ -35,6 +36,7 @@ from ticketrouter.testing.samples import (
     KEY,
     LATER,
     NOW,
+    ONE_ROW,
     OTHER_COMPANY,
     STRANGER,
     Undo,
@@ -54,8 +56,6 @@ from ticketrouter.testing.samples import (
     rule_of,
 )
 from ticketrouter.testing.store import Overwrites, Store
-
-ONE_ROW = {UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT}
 
 
 class TicketRepositoryContract(ConcurrentClauses):
@@ -540,6 +540,18 @@ class TicketRepositoryContract(ConcurrentClauses):
         }
 
         assert_conflict(store, writes[write])
+
+    # --- R10: the winner's row -------------------------------------------------------------------------------
+
+    def test_r10_a_lost_create_changes_nothing_of_the_row_in_its_way(self, store: Store) -> None:
+        """R10: whatever a second create is told, the first one's status, user, queue and count stay."""
+        with store.transaction() as repository:
+            winner = repository.commit(create(user_id=8, queue_id=5, accepted=True))
+            with suppress(ConflictError):
+                repository.commit(create())
+            now = repository.get(1, winner.id)
+
+        assert winner == now
 
     # --- the router on top -----------------------------------------------------------------------------------
 

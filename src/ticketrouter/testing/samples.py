@@ -34,6 +34,8 @@ STRANGER = TicketKey(1, 5511888888888, 10)
 """Another contact on the same connection."""
 OTHER_COMPANY = TicketKey(2, CONTACT, 10)
 """Another company that uses the same ids."""
+ONE_ROW = {UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT}
+"""The rules that leave no room for a second row on a key, whatever the status of the first."""
 
 
 class Undo(Exception):  # noqa: N818 - it is no error
