@@ -70,7 +70,7 @@ def test_it_works_where_nothing_else_is(tmp_path: Path) -> None:
     _, wheel = build(tmp_path)
     python = tmp_path / "env" / "bin" / "python"
     run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
-    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    pip = (python, "-m", "pip", "--disable-pip-version-check")
     installing = subprocess.run([*pip, "install", wheel], capture_output=True, text=True, check=False)
     if "No matching distribution" in installing.stderr:
         pytest.skip("attrs cannot be had: the package index does not answer")

@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary, WeakSet
 from attrs import evolve, frozen
 from sqlalchemy import Connection, CursorResult, Dialect, inspect
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
 from ticketrouter.checks import Id, as_member, as_utc
@@ -24,6 +23,7 @@ from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.log import logger
 from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
+from ticketrouter.sqlalchemy.asynchronous import AsyncConnection, AsyncSession, async_scoped_session
 from ticketrouter.sqlalchemy.catalogue import schema_of
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
