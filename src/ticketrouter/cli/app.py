@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from ticketrouter.cli.audit import audit_command
 from ticketrouter.cli.demo import demo
 from ticketrouter.cli.explain import explain
 from ticketrouter.cli.fatal import BROKEN_PIPE, INTERRUPTED, FatalError
@@ -45,6 +46,7 @@ cli.add_command(explain)
 cli.add_command(replay)
 cli.add_command(demo)
 cli.add_command(presets)
+cli.add_command(audit_command)
 
 
 def run() -> int:

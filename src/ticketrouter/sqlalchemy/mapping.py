@@ -41,7 +41,7 @@ FIELDS = (
     "closed_at",
 )
 KEY = ("company_id", "contact_id", "connection_id")
-_MAY_BE_ABSENT = frozenset({"is_group", "unread_messages", "user_id", "queue_id", "created_at", "closed_at"})
+MAY_BE_ABSENT = frozenset({"is_group", "unread_messages", "user_id", "queue_id", "created_at", "closed_at"})
 
 
 class MappingError(TicketRouterError):
@@ -259,7 +259,7 @@ class TicketMapping:
 
     def _check_presence(self) -> None:
         for field in FIELDS:
-            if field in self.columns or field in _MAY_BE_ABSENT:
+            if field in self.columns or field in MAY_BE_ABSENT:
                 continue
             if field != "company_id":
                 raise MappingError(f"{self.table.fullname} needs a column for {field}: name it")
@@ -361,7 +361,7 @@ def _check_columns(table: Table, named: Mapping[str, Any]) -> None:
     if not missing:
         return
     wanted = ", ".join(f"{_asked(named[field])!r} for {field}" for field in missing)
-    absent = [f"{field}=None" for field in missing if field in _MAY_BE_ABSENT]
+    absent = [f"{field}=None" for field in missing if field in MAY_BE_ABSENT]
     advice = f", or pass {', '.join(absent)} where the table has none" if absent else ""
     raise MappingError(
         f"{table.fullname} has no column {wanted}; it has {_column_names(table)}: name the columns, as in "

@@ -71,10 +71,10 @@ def detect(connection: Connection, mapping: TicketMapping) -> Detected:
         # An invalid one may have duplicates in it.
         if index.unique and index.valid and (judged := judge(connection, mapping, index)) is not None
     ]
-    return max(found, key=lambda judged: _STRICTNESS.index(judged.rule), default=Detected(UniqueRule.NONE))
+    return max(found, key=lambda judged: STRICTNESS.index(judged.rule), default=Detected(UniqueRule.NONE))
 
 
-_STRICTNESS = (
+STRICTNESS = (
     UniqueRule.NONE,
     UniqueRule.ACTIVE_PER_CONNECTION,
     UniqueRule.ONE_PER_CONNECTION,

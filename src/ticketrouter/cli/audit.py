@@ -1,0 +1,146 @@
+"""`ticketrouter audit`: what a host's tickets table allows, and what has become of its tickets.
+
+Law of this file: options and streams; it knows no check. The report goes to standard output, how far it has come
+to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import click
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ticketrouter.cli.console import standard_error, standard_output
+from ticketrouter.cli.desk import Desk, desk_options, looked_at
+from ticketrouter.cli.fatal import FatalError
+from ticketrouter.cli.items import printable
+from ticketrouter.cli.options import database_option
+from ticketrouter.cli.page import page
+from ticketrouter.sqlalchemy.audit import Audit, Level, Observation, audit
+from ticketrouter.sqlalchemy.audit import Progress as Told
+
+_UNSOUND = 1
+_MARKS = {Level.OK: ("ok", "green"), Level.NOTE: ("note", "yellow"), Level.FINDING: ("finding", "bold red")}
+_Shown: TypeAlias = str | int | list[str | int] | None
+
+
+@click.command("audit")
+@database_option("The database that is looked at.")
+@desk_options
+@click.option(
+    "--closed",
+    multiple=True,
+    metavar="WORD",
+    help="A status that is closed besides the preset's; may be given again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the audit as one object of JSON.")
+@click.option("--html", metavar="FILE", help="Write the report as a page of its own, too.")
+def audit_command(
+    database: str,
+    *,
+    preset: str,
+    table: str | None,
+    column: dict[str, str],
+    active: tuple[str, ...],
+    closed: tuple[str, ...],
+    as_json: bool,
+    html: str | None,
+) -> None:
+    """Look at a tickets table, and say whether it is sound.
+
+    Nothing is written. The report holds ids, counts and status words, and nothing that a person has written.
+
+    Exit status: 0 if it is sound, 1 if there are findings, 2 if it could not be looked at.
+    """
+    desk = Desk(preset, table, column, active)
+    with _shown_progress() as told, looked_at(database, desk) as (connection, mapping):
+        found = audit(connection, mapping, closed=closed, progress=told)
+    if html is not None:
+        _write(html, page("audit.html", audit=found, has_table=has_table, cell=cell))
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        standard_output().print(report(found))
+    raise click.exceptions.Exit(0 if found.sound else _UNSOUND)
+
+
+def report(found: Audit) -> RenderableType:
+    """Return an audit as a terminal shows it."""
+    heading = f"{found.table} on {found.database}: {found.tickets:,} tickets, {found.active:,} active"
+    table = Table(title=Text(printable(heading, longest=None)), title_justify="left", show_lines=False)
+    table.add_column("")
+    table.add_column("check", no_wrap=True)
+    table.add_column("what was seen", overflow="fold", ratio=1)
+    for seen in found.observations:
+        word, style = _MARKS[seen.level]
+        table.add_row(Text(word, style=style), seen.check.value, _told(seen))
+    verdict = Text(found.verdict, style="bold green" if found.sound else "bold red")
+    return Group(table, verdict)
+
+
+def _told(seen: Observation) -> RenderableType:
+    parts: list[RenderableType] = [Text(printable(seen.text, longest=None))]
+    if seen.advice:
+        parts.append(Text(f"-> {printable(seen.advice, longest=None)}", style="italic"))
+    if has_table(seen):
+        parts.append(Padding(_examples(seen), (0, 0, 0, 2)))
+    return Group(*parts)
+
+
+def has_table(seen: Observation) -> bool:
+    """Tell whether the examples say more than the text does."""
+    return seen.level is not Level.OK and bool(seen.examples) and "index" not in seen.examples[0]
+
+
+def _examples(seen: Observation) -> Table:
+    drawn = Table(box=None, pad_edge=False, header_style="dim")
+    for name in seen.examples[0]:
+        drawn.add_column(name.replace("_", " "), overflow="fold")
+    for example in seen.examples:
+        drawn.add_row(*(Text(cell(value)) for value in example.values()))
+    return drawn
+
+
+def cell(value: _Shown) -> str:
+    """Return a value of an example as people read it."""
+    match value:
+        case None:
+            return "-"
+        case list():
+            return ", ".join(cell(each) for each in value)
+        case _:
+            return printable(str(value), longest=None)
+
+
+@contextmanager
+def _shown_progress() -> Iterator[Told | None]:
+    """Show how far the audit has come, where standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=standard_error(), transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def told(done: int, total: int, what: str) -> None:
+            progress.update(task, completed=done, total=total, description=what)
+
+        yield told
+
+
+def _write(file: str, text: str) -> None:
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FatalError(f"{printable(file, longest=None)}: {reason}") from error
