@@ -28,6 +28,7 @@ from ticketrouter.model import (
     TicketKey,
     UniqueRule,
 )
+from ticketrouter.moves import MovePlan, OnCollision
 from ticketrouter.policy import Snapshot, decide
 from ticketrouter.repository import AsyncTicketRepository, TicketRepository
 from ticketrouter.router import AsyncTicketRouter, TicketRouter
@@ -44,7 +45,9 @@ __all__ = [
     "InboundMessage",
     "InvalidMessageError",
     "MessageKind",
+    "MovePlan",
     "NoTicketError",
+    "OnCollision",
     "Outcome",
     "Policy",
     "Reason",

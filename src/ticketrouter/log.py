@@ -12,6 +12,7 @@ import logging
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Accept, Close, Keep, Transfer, Write
 from ticketrouter.model import Ticket
+from ticketrouter.moves import KeyPart, MovePlan
 from ticketrouter.policy import Create, Decision, Duplicate, Ignore, Reopen, Reuse
 
 logger: logging.Logger = logging.getLogger("ticketrouter")
@@ -28,6 +29,9 @@ _LINES: dict[type, str] = {
     Transfer: "transferred",
     Keep: "left as it is",
 }
+
+
+_MOVED = {KeyPart.CONTACT: "contact", KeyPart.CONNECTION: "connection"}
 
 
 def log_answer(answer: Decision | Write | Keep, ticket: Ticket | None) -> None:
@@ -54,6 +58,22 @@ def _id(value: Id) -> str:
     """Return an id as it stands in a line: with a line break in it, it must not begin a line of its own."""
     told = str(value)
     return told if told.isprintable() else repr(told)
+
+
+def log_move(plan: MovePlan) -> None:
+    """Write the line of a move that has been carried out; contacts are not named.
+
+    Args:
+        plan: what was done.
+    """
+    move, closed = plan.move, [closing.ticket.id for closing in plan.closes]
+    fields: dict[str, object] = {
+        "company_id": move.company_id,
+        "closed": closed,
+        "repointed": len(plan.repoints),
+    }
+    line = "%d tickets moved to another %s, %d closed to make room"
+    logger.info(line, len(plan.repoints), _MOVED[move.part], len(closed), extra=fields)
 
 
 def _fields(answer: Decision | Write | Keep, ticket: Ticket | None) -> dict[str, object]:

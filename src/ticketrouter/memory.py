@@ -7,6 +7,7 @@ transaction here, so each call is a unit of its own, and R6 has no meaning.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TypeAlias, assert_never
@@ -19,6 +20,7 @@ from ticketrouter.choices import Scope
 from ticketrouter.errors import ConflictError, InvalidMessageError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, id_order
+from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
 
 _Contact: TypeAlias = tuple[Id, Id]
@@ -121,6 +123,36 @@ class InMemoryTicketRepository:
                 case _:
                     assert_never(decision)
 
+    def survey_move(self, move: Move, *, claim: bool = False) -> Survey:  # noqa: ARG002 - nobody else writes here
+        """Find what must be known to plan a move: see `MovesTickets.survey_move`."""
+        with self._lock:
+            moved = self._moved(move)
+            rows = [ticket for ticket in self._tickets.values() if self._is_active(ticket)]
+            sharing = Counter(move.after(ticket.key) for ticket in rows)
+            return Survey(
+                ticket_ids=sorted((ticket.id for ticket in moved), key=id_order),
+                rivals=[ticket for ticket in rows if sharing[move.after(ticket.key)] > 1],
+                occupant=self._occupant_of_move(move, moved),
+                unique_rule=self._unique_rule,
+            )
+
+    def commit_move(self, plan: MovePlan) -> None:
+        """Carry out a plan at once: see `MovesTickets.commit_move`."""
+        move = plan.move
+        with self._lock:
+            moved = self._moved(move)
+            closed = [self._still(closing.ticket, active=True) for closing in plan.closes]
+            self._refuse_other_plan(plan, moved)
+            for ticket in closed:
+                self._close(Close(ticket, plan.at))
+            for ticket in self._moved(move):
+                key = move.after(ticket.key)
+                self._put(evolve(ticket, contact_id=key.contact_id, connection_id=key.connection_id))
+            if move.part is KeyPart.CONNECTION:
+                for (company_id, connection_id, message_id), to in tuple(self._routed.items()):
+                    if (company_id, connection_id) == (move.company_id, move.source_id):
+                        self._routed.setdefault((company_id, move.target_id, message_id), to)
+
     def forget_messages(self, before: datetime) -> int:
         """Forget the message ids that were recorded before a time: see `ForgetsMessages.forget_messages`."""
         moment = checks.as_utc("before", before)
@@ -199,6 +231,27 @@ class InMemoryTicketRepository:
         ticket = write()
         self._routed[place] = ticket.id, ticket.updated_at
         return ticket
+
+    # --- moves ------------------------------------------------------------------------------------------------
+
+    def _moved(self, move: Move) -> list[Ticket]:
+        return [ticket for ticket in self._tickets.values() if move.concerns(ticket.key)]
+
+    def _occupant_of_move(self, move: Move, moved: Iterable[Ticket]) -> Ticket | None:
+        rows = (self._occupant(move.after(ticket.key)) for ticket in moved)
+        return next((row for row in rows if row is not None and not move.concerns(row.key)), None)
+
+    def _refuse_other_plan(self, plan: MovePlan, moved: list[Ticket]) -> None:
+        closed = {closing.ticket.id for closing in plan.closes}
+        staying = [
+            ticket for ticket in self._tickets.values() if self._is_active(ticket) and ticket.id not in closed
+        ]
+        keys = Counter(plan.move.after(ticket.key) for ticket in staying)
+        taken = any(
+            keys[plan.move.after(ticket.key)] > 1 for ticket in staying if plan.move.concerns(ticket.key)
+        )
+        if taken or {ticket.id for ticket in moved} != set(plan.repoints):
+            raise ConflictError("the tickets were changed meanwhile")
 
     # --- what the writes and the look-ups stand on -----------------------------------------------------------
 
@@ -338,6 +391,14 @@ class AsyncInMemoryTicketRepository:
     async def commit(self, decision: Write) -> Ticket:
         """Carry out one decision at once: see `TicketRepository.commit`."""
         return self._sync.commit(decision)
+
+    async def survey_move(self, move: Move, *, claim: bool = False) -> Survey:
+        """Find what must be known to plan a move: see `MovesTickets.survey_move`."""
+        return self._sync.survey_move(move, claim=claim)
+
+    async def commit_move(self, plan: MovePlan) -> None:
+        """Carry out a plan at once: see `MovesTickets.commit_move`."""
+        self._sync.commit_move(plan)
 
     async def forget_messages(self, before: datetime) -> int:
         """Forget old message ids: see `ForgetsMessages.forget_messages`."""

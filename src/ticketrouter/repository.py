@@ -32,6 +32,7 @@ from typing import Protocol, runtime_checkable
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Write
 from ticketrouter.model import StatusScheme, Ticket
+from ticketrouter.moves import Move, MovePlan, Survey
 from ticketrouter.policy import Lookup, Snapshot, Touch, Touched
 
 
@@ -146,6 +147,59 @@ class ForgetsMessages(Protocol):
         Raises:
             InvalidMessageError: if the time has no time zone.
         """
+        ...
+
+
+@runtime_checkable
+class MovesTickets(Protocol):
+    """The optional ability to give all tickets of a contact, or of a connection, to another one.
+
+    Both methods obey R5 to R7, R9 and R11, and are used within one transaction of the host.
+    """
+
+    def survey_move(self, move: Move, *, claim: bool = False) -> Survey:
+        """Find what must be known to plan a move.
+
+        Args:
+            move: what is moved where.
+            claim: whether the move follows, so that what is found must be what is committed now, and be kept from
+                changing until the host's transaction ends, as far as the store can do that.
+
+        Returns:
+            What was found; a source without tickets is an empty Survey.
+
+        Raises:
+            ContentionError: if only a restart of the host's transaction can cure it (R11).
+        """
+        ...
+
+    def commit_move(self, plan: MovePlan) -> None:
+        """Carry out a plan: close first, then re-point, all or nothing.
+
+        Closing sets the time of closing and of the last change to the plan's; re-pointing changes the key alone.
+        Where connections are moved, a message id that was recorded on the source is known on the target too.
+
+        Args:
+            plan: the plan, made from a Survey of this very transaction.
+
+        Raises:
+            ConflictError: if a ticket to be closed is not active on its key any more, if the source's tickets are
+                not those of the plan, or if a key was taken; nothing was written.
+            ContentionError: if only a restart of the host's transaction can cure it (R11).
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncMovesTickets(Protocol):
+    """The same for asynchronous code: see `MovesTickets`."""
+
+    async def survey_move(self, move: Move, *, claim: bool = False) -> Survey:
+        """See `MovesTickets.survey_move`."""
+        ...
+
+    async def commit_move(self, plan: MovePlan) -> None:
+        """See `MovesTickets.commit_move`."""
         ...
 
 

@@ -16,7 +16,13 @@ from attrs import evolve
 from ticketrouter import checks
 from ticketrouter.checks import Id
 from ticketrouter.choices import Policy
-from ticketrouter.errors import ConflictError, ContentionError, InvalidMessageError, TicketNotFoundError
+from ticketrouter.errors import (
+    ConflictError,
+    ContentionError,
+    InvalidMessageError,
+    RepositoryError,
+    TicketNotFoundError,
+)
 from ticketrouter.explain import Explanation, explain
 from ticketrouter.lifecycle import (
     Keep,
@@ -29,8 +35,9 @@ from ticketrouter.lifecycle import (
     reopen_ticket,
     transfer_ticket,
 )
-from ticketrouter.log import log_answer
+from ticketrouter.log import log_answer, log_move
 from ticketrouter.model import Change, InboundMessage, Resolution, Ticket, TicketKey, newest_first
+from ticketrouter.moves import KeyPart, Move, MovePlan, OnCollision, as_on_collision, plan_move
 from ticketrouter.policy import (
     Create,
     Decision,
@@ -45,7 +52,14 @@ from ticketrouter.policy import (
     touched,
     touching,
 )
-from ticketrouter.repository import AsyncTicketRepository, AsyncTouches, TicketRepository, Touches
+from ticketrouter.repository import (
+    AsyncMovesTickets,
+    AsyncTicketRepository,
+    AsyncTouches,
+    MovesTickets,
+    TicketRepository,
+    Touches,
+)
 
 PolicyChoice: TypeAlias = Policy | Callable[[TicketKey], Policy]
 """One Policy for every key, or a function that has one for each."""
@@ -55,6 +69,7 @@ MAX_ATTEMPTS = 1000
 """The most lost races in a row that a router may be told to bear: each holds the host's transaction open."""
 
 _Seen = TypeVar("_Seen")
+_Ability = TypeVar("_Ability")
 _Answer = TypeVar("_Answer", bound=Decision | Write | Keep)
 
 
@@ -90,6 +105,7 @@ class TicketRouter:
         _check(repository, TicketRepository, "repository")
         self._repository = repository
         self._touches = repository if isinstance(repository, Touches) else None
+        self._mover = repository if isinstance(repository, MovesTickets) else None
         self._policy = _checked_policy(policy)
         self._clock = clock
         self._attempts = _checked_attempts(attempts)
@@ -289,6 +305,134 @@ class TicketRouter:
     def _look(self, seen: Snapshot | None, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return self._load(lookup, overtaken=overtaken) if seen is None or overtaken else seen
 
+    def plan_merge_contacts(
+        self,
+        company_id: Id,
+        source_id: Id,
+        target_id: Id,
+        *,
+        on_collision: OnCollision = OnCollision.KEEP_NEWEST,
+    ) -> MovePlan:
+        """Say what `merge_contacts` would do now; nothing is written or locked.
+
+        Args:
+            company_id: the tenant.
+            source_id: the contact that is merged into the other one.
+            target_id: the contact that has all tickets afterwards.
+            on_collision: what becomes of active tickets that would share a key.
+
+        Returns:
+            Which tickets would be closed, for which others, and which re-pointed.
+
+        Raises:
+            InvalidMessageError: if an id is not valid, or both contacts are the same.
+            BlockedBySchemaError: if the host's unique rule leaves no room.
+            ActiveTicketExistsError: if tickets would share a key and `on_collision` refuses that.
+            RepositoryError: if the repository cannot move tickets.
+
+        Statements:
+            One `survey_move`.
+        """
+        return self._plan(Move(KeyPart.CONTACT, company_id, source_id, target_id), on_collision)
+
+    def merge_contacts(
+        self,
+        company_id: Id,
+        source_id: Id,
+        target_id: Id,
+        *,
+        on_collision: OnCollision = OnCollision.KEEP_NEWEST,
+    ) -> MovePlan:
+        """Give all tickets of one contact to another one, active and closed, as two records of one person need.
+
+        A message that still arrives under the old contact's id opens a ticket there: it is the host's to map.
+
+        Args:
+            company_id: the tenant.
+            source_id: the contact that is merged into the other one.
+            target_id: the contact that has all tickets afterwards.
+            on_collision: what becomes of active tickets that would share a key.
+
+        Returns:
+            What was done: which tickets were closed, for which others, and which re-pointed.
+
+        Raises:
+            InvalidMessageError: if an id is not valid, or both contacts are the same.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+            ActiveTicketExistsError: if tickets would share a key and `on_collision` refuses that; nothing was
+                written.
+            ContentionError: if only a restart of the host's transaction can cure it, or every attempt lost.
+            RepositoryError: if the repository cannot move tickets.
+
+        Statements:
+            One `survey_move` and one `commit_move`; again after a lost race.
+        """
+        return self._move(Move(KeyPart.CONTACT, company_id, source_id, target_id), on_collision)
+
+    def plan_move_connection(
+        self,
+        company_id: Id,
+        source_id: Id,
+        target_id: Id,
+        *,
+        on_collision: OnCollision = OnCollision.KEEP_NEWEST,
+    ) -> MovePlan:
+        """Say what `move_connection` would do now; nothing is written or locked.
+
+        Args:
+            company_id: the tenant.
+            source_id: the connection that is given up.
+            target_id: the connection that has all tickets afterwards.
+            on_collision: what becomes of active tickets that would share a key.
+
+        Returns:
+            Which tickets would be closed, for which others, and which re-pointed.
+
+        Raises:
+            InvalidMessageError: if an id is not valid, or both connections are the same.
+            BlockedBySchemaError: if the host's unique rule leaves no room.
+            ActiveTicketExistsError: if tickets would share a key and `on_collision` refuses that.
+            RepositoryError: if the repository cannot move tickets.
+
+        Statements:
+            One `survey_move`.
+        """
+        return self._plan(Move(KeyPart.CONNECTION, company_id, source_id, target_id), on_collision)
+
+    def move_connection(
+        self,
+        company_id: Id,
+        source_id: Id,
+        target_id: Id,
+        *,
+        on_collision: OnCollision = OnCollision.KEEP_NEWEST,
+    ) -> MovePlan:
+        """Give all tickets on one connection to another one, active and closed, as a replaced number needs.
+
+        A message that still arrives on the old connection opens a ticket there: it is the host's to map.
+
+        Args:
+            company_id: the tenant.
+            source_id: the connection that is given up.
+            target_id: the connection that has all tickets afterwards.
+            on_collision: what becomes of active tickets that would share a key.
+
+        Returns:
+            What was done: which tickets were closed, for which others, and which re-pointed.
+
+        Raises:
+            InvalidMessageError: if an id is not valid, or both connections are the same.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+            ActiveTicketExistsError: if tickets would share a key and `on_collision` refuses that; nothing was
+                written.
+            ContentionError: if only a restart of the host's transaction can cure it, or every attempt lost.
+            RepositoryError: if the repository cannot move tickets.
+
+        Statements:
+            One `survey_move` and one `commit_move`; again after a lost race.
+        """
+        return self._move(Move(KeyPart.CONNECTION, company_id, source_id, target_id), on_collision)
+
     def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return self._repository.load(evolve(lookup, overtaken=overtaken))
 
@@ -323,6 +467,26 @@ class TicketRouter:
                 lost = error
         raise ContentionError(f"gave up after {self._attempts} lost races in a row") from lost
 
+    def _plan(self, move: Move, on_collision: OnCollision) -> MovePlan:
+        on_collision = as_on_collision(on_collision)
+        survey = _able(self._mover).survey_move(move)
+        return plan_move(move, survey, on_collision, _now(self._clock))
+
+    def _move(self, move: Move, on_collision: OnCollision) -> MovePlan:
+        on_collision, mover = as_on_collision(on_collision), _able(self._mover)
+        lost: ConflictError | None = None
+        for _ in range(self._attempts):
+            survey = mover.survey_move(move, claim=True)
+            plan = plan_move(move, survey, on_collision, _now(self._clock))
+            try:
+                mover.commit_move(plan)
+            except ConflictError as error:
+                lost = error
+            else:
+                log_move(plan)
+                return plan
+        raise ContentionError(f"gave up after {self._attempts} lost races in a row") from lost
+
 
 class AsyncTicketRouter:
     """Find, create and reopen the tickets of messages, and guard what the desk does with them.
@@ -351,6 +515,7 @@ class AsyncTicketRouter:
         _check(repository, AsyncTicketRepository, "repository")
         self._repository = repository
         self._touches = repository if isinstance(repository, AsyncTouches) else None
+        self._mover = repository if isinstance(repository, AsyncMovesTickets) else None
         self._policy = _checked_policy(policy)
         self._clock = clock
         self._attempts = _checked_attempts(attempts)
@@ -554,6 +719,134 @@ class AsyncTicketRouter:
     async def _look(self, seen: Snapshot | None, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return await self._load(lookup, overtaken=overtaken) if seen is None or overtaken else seen
 
+    async def plan_merge_contacts(
+        self,
+        company_id: Id,
+        source_id: Id,
+        target_id: Id,
+        *,
+        on_collision: OnCollision = OnCollision.KEEP_NEWEST,
+    ) -> MovePlan:
+        """Say what `merge_contacts` would do now; nothing is written or locked.
+
+        Args:
+            company_id: the tenant.
+            source_id: the contact that is merged into the other one.
+            target_id: the contact that has all tickets afterwards.
+            on_collision: what becomes of active tickets that would share a key.
+
+        Returns:
+            Which tickets would be closed, for which others, and which re-pointed.
+
+        Raises:
+            InvalidMessageError: if an id is not valid, or both contacts are the same.
+            BlockedBySchemaError: if the host's unique rule leaves no room.
+            ActiveTicketExistsError: if tickets would share a key and `on_collision` refuses that.
+            RepositoryError: if the repository cannot move tickets.
+
+        Statements:
+            One `survey_move`.
+        """
+        return await self._plan(Move(KeyPart.CONTACT, company_id, source_id, target_id), on_collision)
+
+    async def merge_contacts(
+        self,
+        company_id: Id,
+        source_id: Id,
+        target_id: Id,
+        *,
+        on_collision: OnCollision = OnCollision.KEEP_NEWEST,
+    ) -> MovePlan:
+        """Give all tickets of one contact to another one, active and closed, as two records of one person need.
+
+        A message that still arrives under the old contact's id opens a ticket there: it is the host's to map.
+
+        Args:
+            company_id: the tenant.
+            source_id: the contact that is merged into the other one.
+            target_id: the contact that has all tickets afterwards.
+            on_collision: what becomes of active tickets that would share a key.
+
+        Returns:
+            What was done: which tickets were closed, for which others, and which re-pointed.
+
+        Raises:
+            InvalidMessageError: if an id is not valid, or both contacts are the same.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+            ActiveTicketExistsError: if tickets would share a key and `on_collision` refuses that; nothing was
+                written.
+            ContentionError: if only a restart of the host's transaction can cure it, or every attempt lost.
+            RepositoryError: if the repository cannot move tickets.
+
+        Statements:
+            One `survey_move` and one `commit_move`; again after a lost race.
+        """
+        return await self._move(Move(KeyPart.CONTACT, company_id, source_id, target_id), on_collision)
+
+    async def plan_move_connection(
+        self,
+        company_id: Id,
+        source_id: Id,
+        target_id: Id,
+        *,
+        on_collision: OnCollision = OnCollision.KEEP_NEWEST,
+    ) -> MovePlan:
+        """Say what `move_connection` would do now; nothing is written or locked.
+
+        Args:
+            company_id: the tenant.
+            source_id: the connection that is given up.
+            target_id: the connection that has all tickets afterwards.
+            on_collision: what becomes of active tickets that would share a key.
+
+        Returns:
+            Which tickets would be closed, for which others, and which re-pointed.
+
+        Raises:
+            InvalidMessageError: if an id is not valid, or both connections are the same.
+            BlockedBySchemaError: if the host's unique rule leaves no room.
+            ActiveTicketExistsError: if tickets would share a key and `on_collision` refuses that.
+            RepositoryError: if the repository cannot move tickets.
+
+        Statements:
+            One `survey_move`.
+        """
+        return await self._plan(Move(KeyPart.CONNECTION, company_id, source_id, target_id), on_collision)
+
+    async def move_connection(
+        self,
+        company_id: Id,
+        source_id: Id,
+        target_id: Id,
+        *,
+        on_collision: OnCollision = OnCollision.KEEP_NEWEST,
+    ) -> MovePlan:
+        """Give all tickets on one connection to another one, active and closed, as a replaced number needs.
+
+        A message that still arrives on the old connection opens a ticket there: it is the host's to map.
+
+        Args:
+            company_id: the tenant.
+            source_id: the connection that is given up.
+            target_id: the connection that has all tickets afterwards.
+            on_collision: what becomes of active tickets that would share a key.
+
+        Returns:
+            What was done: which tickets were closed, for which others, and which re-pointed.
+
+        Raises:
+            InvalidMessageError: if an id is not valid, or both connections are the same.
+            BlockedBySchemaError: if the host's unique rule leaves no room; nothing was written.
+            ActiveTicketExistsError: if tickets would share a key and `on_collision` refuses that; nothing was
+                written.
+            ContentionError: if only a restart of the host's transaction can cure it, or every attempt lost.
+            RepositoryError: if the repository cannot move tickets.
+
+        Statements:
+            One `survey_move` and one `commit_move`; again after a lost race.
+        """
+        return await self._move(Move(KeyPart.CONNECTION, company_id, source_id, target_id), on_collision)
+
     async def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return await self._repository.load(evolve(lookup, overtaken=overtaken))
 
@@ -586,6 +879,26 @@ class AsyncTicketRouter:
                 return _told(answer, await self._repository.commit(answer))
             except ConflictError as error:
                 lost = error
+        raise ContentionError(f"gave up after {self._attempts} lost races in a row") from lost
+
+    async def _plan(self, move: Move, on_collision: OnCollision) -> MovePlan:
+        on_collision = as_on_collision(on_collision)
+        survey = await _able(self._mover).survey_move(move)
+        return plan_move(move, survey, on_collision, _now(self._clock))
+
+    async def _move(self, move: Move, on_collision: OnCollision) -> MovePlan:
+        on_collision, mover = as_on_collision(on_collision), _able(self._mover)
+        lost: ConflictError | None = None
+        for _ in range(self._attempts):
+            survey = await mover.survey_move(move, claim=True)
+            plan = plan_move(move, survey, on_collision, _now(self._clock))
+            try:
+                await mover.commit_move(plan)
+            except ConflictError as error:
+                lost = error
+            else:
+                log_move(plan)
+                return plan
         raise ContentionError(f"gave up after {self._attempts} lost races in a row") from lost
 
 
@@ -634,6 +947,12 @@ def _checked_attempts(attempts: object) -> int:
 
 def _now(clock: Clock) -> datetime:
     return checks.as_utc("clock", clock())
+
+
+def _able(mover: _Ability | None) -> _Ability:
+    if mover is None:
+        raise RepositoryError("this repository cannot move tickets: it has no survey_move and commit_move")
+    return mover
 
 
 def _getter(repository: TicketRepository | AsyncTicketRepository, *, overtaken: bool) -> Any:

@@ -10,6 +10,7 @@ from ticketrouter import AsyncTicketRouter, ConflictError, Snapshot, StatusSchem
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Write
 from ticketrouter.memory import InMemoryTicketRepository
+from ticketrouter.moves import Move, MovePlan, Survey
 from ticketrouter.policy import Lookup
 
 
@@ -39,6 +40,16 @@ class Watched(InMemoryTicketRepository):
             self.rivals.pop(0)()
         return super().commit(decision)
 
+    def survey_move(self, move: Move, *, claim: bool = False) -> Survey:
+        self.calls.append("survey_move, claimed" if claim else "survey_move")
+        return super().survey_move(move, claim=claim)
+
+    def commit_move(self, plan: MovePlan) -> None:
+        self.calls.append("commit_move")
+        if self.rivals:
+            self.rivals.pop(0)()
+        super().commit_move(plan)
+
     def by_rival(self, decision: Write) -> Callable[[], object]:
         """Return a rival that carries out a write of its own."""
         return lambda: InMemoryTicketRepository.commit(self, decision)
@@ -67,6 +78,12 @@ class Awaitable:
 
     async def commit(self, decision: Write) -> Ticket:
         return self._repository.commit(decision)
+
+    async def survey_move(self, move: Move, *, claim: bool = False) -> Survey:
+        return self._repository.survey_move(move, claim=claim)
+
+    async def commit_move(self, plan: MovePlan) -> None:
+        self._repository.commit_move(plan)
 
 
 class Awaited:

@@ -94,9 +94,17 @@ def everything(place: Place, mapping: TicketMapping, rule: Rule) -> None:
             router.resolve(InboundMessage(1, PERSON, 10, message_id=f"second-{policy.scope}"))
             for active in (*router.active_tickets(1, PERSON), *router.active_tickets(1, GROUP)):
                 router.close(1, active.id)
+    with place.begin() as connection:
+        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+        for move, source, target in (
+            (router.move_connection, 10, 13),
+            (router.merge_contacts, GROUP, PERSON),
+        ):
+            with suppress(BlockedBySchemaError):
+                move(1, source, target)
 
 
-CALLED = {"load", "get", "get_current", "commit"}
+CALLED = {"load", "get", "get_current", "touch", "commit", "survey_move", "commit_move"}
 """What `everything` calls of the repository, through the router or by itself."""
 OF_EVERY_COMPANY = {"forget_messages"}
 """The documented exception: a host's housekeeping, by age alone."""

@@ -48,6 +48,7 @@ _MYSQL = {
     2006: Fault.LOST,
     2013: Fault.LOST,
 }
+_NO_SAVEPOINT = 1305
 _SQLITE = {
     # SQLITE_CONSTRAINT_UNIQUE and SQLITE_CONSTRAINT_PRIMARYKEY
     2067: Fault.TAKEN,
@@ -131,4 +132,16 @@ def translated() -> Generator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise translate(error) from error
+        raise translate(_first(error)) from error
+
+
+def _first(error: SQLAlchemyError) -> SQLAlchemyError:
+    """Return the error that the transaction was lost by: on MariaDB our savepoint goes with it, which fails too."""
+    if not isinstance(error, DBAPIError) or code_of(error) != _NO_SAVEPOINT:
+        return error
+    before = error.__context__
+    while before is not None:
+        if isinstance(before, DBAPIError) and fault_of(before) in {Fault.RESTART, Fault.LOST}:
+            return before
+        before = before.__context__
+    return error

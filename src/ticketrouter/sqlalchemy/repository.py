@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar, assert_never
 from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import evolve, frozen
-from sqlalchemy import Connection, CursorResult, Dialect, inspect
+from sqlalchemy import Connection, CursorResult, Dialect, Executable, inspect
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
@@ -21,12 +21,14 @@ from ticketrouter.checks import Id, as_member, as_utc
 from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError, TicketRouterError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.log import logger
-from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule
+from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, id_order
+from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
 from ticketrouter.sqlalchemy.asynchronous import AsyncConnection, AsyncSession, async_scoped_session
 from ticketrouter.sqlalchemy.catalogue import schema_of
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
+from ticketrouter.sqlalchemy.moves import CLOSED_AT_ONCE, MoveStatements
 from ticketrouter.sqlalchemy.rules import Detected, detect
 from ticketrouter.sqlalchemy.sqlite import is_autocommit, warn_of_unsafe_mode
 from ticketrouter.sqlalchemy.statements import ASK_VARIABLE, Sent, Statements
@@ -109,6 +111,24 @@ class SQLAlchemyTicketRepository:
         """
         return self._in_host(lambda work: work.commit(decision))
 
+    def survey_move(self, move: Move, *, claim: bool = False) -> Survey:
+        """Find what must be known to plan a move: see `MovesTickets.survey_move`.
+
+        Statements:
+            Two `SELECT`, three where a full unique rule may be in the way; with `claim` they lock what they find.
+            Where the table has no unique rule, one write of an anchor row more for each contact concerned.
+        """
+        return self._in_host(lambda work: work.survey_move(move, claim=claim))
+
+    def commit_move(self, plan: MovePlan) -> None:
+        """Carry out a plan: see `MovesTickets.commit_move`.
+
+        Statements:
+            In a savepoint: one `UPDATE` for every 500 tickets to be closed, one for all to be re-pointed; where
+            connections are moved and message ids are kept, one `INSERT` for those.
+        """
+        self._in_host(lambda work: work.commit_move(plan))
+
     def forget_messages(self, before: datetime) -> int:
         """Forget the message ids that were recorded before a time: see `ForgetsMessages`.
 
@@ -172,6 +192,14 @@ class AsyncSQLAlchemyTicketRepository:
     async def commit(self, decision: Write) -> Ticket:
         """Carry out one decision: see `SQLAlchemyTicketRepository.commit`."""
         return await self._run(lambda repository: repository.commit(decision))
+
+    async def survey_move(self, move: Move, *, claim: bool = False) -> Survey:
+        """Find what must be known to plan a move: see `SQLAlchemyTicketRepository.survey_move`."""
+        return await self._run(lambda repository: repository.survey_move(move, claim=claim))
+
+    async def commit_move(self, plan: MovePlan) -> None:
+        """Carry out a plan: see `SQLAlchemyTicketRepository.commit_move`."""
+        await self._run(lambda repository: repository.commit_move(plan))
 
     async def forget_messages(self, before: datetime) -> int:
         """Forget old message ids: see `SQLAlchemyTicketRepository.forget_messages`."""
@@ -346,6 +374,68 @@ class _Work:
         if not self.plan.keeps_message_ids:
             return 0
         return self._execute(self.statements.forget_before(before)).rowcount
+
+    def survey_move(self, move: Move, *, claim: bool) -> Survey:
+        rule = self.statements.rule
+        if not self._is_here(move.company_id):
+            return Survey(unique_rule=rule)
+        sent = MoveStatements(self.statements, move)
+        if claim and rule is UniqueRule.NONE:
+            self._claim_move(move, sent)
+        decode = self.statements.codecs["id"].decode
+        ids = [decode(row[0]) for row in self.connection.execute(sent.ticket_ids(lock=claim))]
+        rivals = [self.statements.ticket(row) for row in self.connection.execute(sent.rivals(lock=claim))]
+        occupying = sent.occupant() if ids else None
+        row = None if occupying is None else self.connection.execute(occupying).one_or_none()
+        return Survey(ids, rivals, None if row is None else self.statements.ticket(row), rule)
+
+    def commit_move(self, plan: MovePlan) -> None:
+        if is_autocommit(self.connection):
+            raise RepositoryError(
+                "a move is several statements in one transaction: use a connection without AUTOCOMMIT"
+            )
+        if not plan.repoints:
+            return
+        move, closing = plan.move, [each.ticket for each in plan.closes]
+        sent = MoveStatements(self.statements, move)
+        try:
+            # All or nothing, for a host that goes on after the conflict.
+            with self.connection.begin_nested():
+                for start in range(0, len(closing), CLOSED_AT_ONCE):
+                    some = closing[start : start + CLOSED_AT_ONCE]
+                    self._changed_all(sent.close(some, plan.at), len(some))
+                self._changed_all(sent.repoint(), len(plan.repoints))
+                if move.part is KeyPart.CONNECTION and self.plan.keeps_message_ids:
+                    self.connection.execute(sent.copy_message_ids())
+        except IntegrityError as error:
+            if fault_of(error) is not Fault.TAKEN:
+                raise
+            raise ConflictError("a key was taken meanwhile") from error
+
+    def _changed_all(self, statement: Executable, expected: int) -> None:
+        if self.connection.execute(statement).rowcount != expected:
+            raise ConflictError("the tickets were changed meanwhile")
+
+    def _claim_move(self, move: Move, sent: MoveStatements) -> None:
+        """Keep everybody else from the contacts of a move, in an order that all moves share."""
+        match move.part:
+            case KeyPart.CONTACT:
+                self._claim_all(move.company_id, {move.source_id, move.target_id})
+            case KeyPart.CONNECTION:
+                claimed = self._contacts(sent, lock=False)
+                self._claim_all(move.company_id, claimed)
+                # Who came meanwhile, or after an old snapshot, is met now, and locked: no more can come unseen.
+                self._claim_all(move.company_id, self._contacts(sent, lock=True) - claimed)
+            case _:
+                assert_never(move.part)
+
+    def _contacts(self, sent: MoveStatements, *, lock: bool) -> set[Id]:
+        decode = self.statements.codecs["contact_id"].decode
+        return {decode(row[0]) for row in self.connection.execute(sent.contacts(lock=lock))}
+
+    def _claim_all(self, company_id: Id, contacts: set[Id]) -> None:
+        for contact_id in sorted(contacts, key=id_order):
+            self._claim(Lookup(company_id, contact_id))
 
     def _create(self, decision: Create) -> Ticket:
         if not self._is_here(decision.key.company_id):

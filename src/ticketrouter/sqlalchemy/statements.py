@@ -7,7 +7,7 @@ sent from here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from secrets import randbits
@@ -49,7 +49,7 @@ from ticketrouter.choices import Scope
 from ticketrouter.lifecycle import Accept, Close, Transfer
 from ticketrouter.model import Ticket, TicketKey, UniqueRule, newest_first
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, Unread
-from ticketrouter.sqlalchemy.codecs import EPOCH
+from ticketrouter.sqlalchemy.codecs import EPOCH, Codec
 from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
 from ticketrouter.sqlalchemy.rules import Detected
 from ticketrouter.sqlalchemy.schema import quoted
@@ -103,6 +103,16 @@ class Statements:
         self._forget_vain = self._build_forget_vain()
         self._forget_before = self._build_forget_before()
         self._claim = self._build_claim()
+
+    @property
+    def detected(self) -> Detected:
+        """The unique rule, and the index behind it."""
+        return self._detected
+
+    @property
+    def codecs(self) -> Mapping[str, Codec]:
+        """How each field that has a column is written and read."""
+        return self._codecs
 
     # --- reading ---------------------------------------------------------------------------------------------
 

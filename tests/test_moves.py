@@ -1,0 +1,373 @@
+"""Merges and moves on every back end: what is committed, what a conflict leaves, and that races are survived."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+from sqlalchemy import event, text
+
+from tests.backends import ONE_PER_DATABASE, SQL_BACKENDS, Backend, Databases, SqlStore
+from tests.races import set_rule
+from ticketrouter import (
+    BlockedBySchemaError,
+    ConflictError,
+    ContentionError,
+    InboundMessage,
+    Outcome,
+    RepositoryError,
+    Ticket,
+    TicketKey,
+    TicketRouter,
+    UniqueRule,
+)
+from ticketrouter.moves import Closing, KeyPart, Move, MovePlan, OnCollision, plan_move
+from ticketrouter.repository import MovesTickets
+from ticketrouter.sqlalchemy import MappingError, SQLAlchemyTicketRepository, TicketMapping, is_retryable
+from ticketrouter.testing import Store
+from ticketrouter.testing.samples import KEY, LATER, NOW, Undo, create
+from ticketrouter.testing.store import Overwrites
+
+SOURCE = KEY.contact_id
+TARGET = 77
+THERE = 13
+MERGE = Move(KeyPart.CONTACT, 1, SOURCE, TARGET)
+LEAVE = Move(KeyPart.CONNECTION, 1, KEY.connection_id, THERE)
+KINDS = {"merge": MERGE, "move": LEAVE}
+each_move = pytest.mark.parametrize("move", KINDS.values(), ids=KINDS)
+on_sql = pytest.mark.parametrize("backend", SQL_BACKENDS, ids=lambda backend: backend.name)
+on_each_database = pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
+
+
+def a_ticket(key: TicketKey = KEY, status: str = "open", **changes: Any) -> Ticket:
+    values: dict[str, Any] = attrs.asdict(key) | {
+        "id": 0,
+        "status": status,
+        "is_group": False,
+        "unread_messages": 1,
+        "user_id": 7,
+        "queue_id": 3,
+        "created_at": NOW,
+        "updated_at": NOW,
+        "closed_at": NOW if status == "closed" else None,
+    }
+    return Ticket(**(values | changes))
+
+
+def carry_out(router: TicketRouter, move: Move, **options: Any) -> MovePlan:
+    act = router.merge_contacts if move.part is KeyPart.CONTACT else router.move_connection
+    return act(move.company_id, move.source_id, move.target_id, **options)
+
+
+def after(ticket: Ticket, move: Move, **changes: Any) -> Ticket:
+    key = move.after(ticket.key)
+    return attrs.evolve(ticket, contact_id=key.contact_id, connection_id=key.connection_id, **changes)
+
+
+def peopled(store: Store, move: Move) -> list[Ticket]:
+    """Insert a source with two active tickets and a closed one, a rival at the target, and strangers."""
+    rows = [
+        a_ticket(),
+        a_ticket(status="closed"),
+        a_ticket(move.after(KEY), "pending", updated_at=NOW + timedelta(minutes=1)),
+        a_ticket(attrs.evolve(KEY, connection_id=40) if move is MERGE else attrs.evolve(KEY, contact_id=40)),
+        a_ticket(attrs.evolve(move.after(KEY), company_id=2)),
+        a_ticket(attrs.evolve(KEY, company_id=2)),
+        a_ticket(TicketKey(1, 50, 50)),
+    ]
+    return [store.insert(row) for row in rows]
+
+
+@each_move
+def test_a_move_is_carried_out_as_planned(store: Store, move: Move) -> None:
+    """One ticket is closed, all of the source is re-pointed, nothing else is touched."""
+    rows = peopled(store, move)
+    with store.transaction() as repository:
+        planned = TicketRouter(repository, clock=lambda: LATER)
+        done = carry_out(planned, move)
+
+    gone = {rows[0].id: {"status": "closed", "updated_at": LATER, "closed_at": LATER}}
+    assert MovePlan(move, LATER, (Closing(rows[0], rows[2]),), (rows[0].id, rows[1].id, rows[3].id)) == done
+    assert [after(row, move, **gone.get(row.id, {})) for row in rows] == store.tickets()
+
+
+@each_move
+def test_a_plan_writes_nothing(store: Store, move: Move) -> None:
+    """It tells what the move then does."""
+    rows = peopled(store, move)
+    with store.transaction() as repository:
+        router = TicketRouter(repository, clock=lambda: LATER)
+        plan = router.plan_merge_contacts if move is MERGE else router.plan_move_connection
+        planned = plan(1, move.source_id, move.target_id)
+
+    assert rows == store.tickets()
+    with store.transaction() as repository:
+        assert planned == carry_out(TicketRouter(repository, clock=lambda: LATER), move)
+
+
+@each_move
+def test_both_may_be_closed(store: Store, move: Move) -> None:
+    """CLOSE_ALL leaves the key to the next message."""
+    rows = peopled(store, move)
+    with store.transaction() as repository:
+        carry_out(TicketRouter(repository, clock=lambda: LATER), move, on_collision=OnCollision.CLOSE_ALL)
+
+    closed = [ticket.id for ticket in store.tickets() if ticket.status == "closed"]
+    assert [rows[0].id, rows[1].id, rows[2].id] == closed
+
+
+@on_sql
+@each_move
+def test_r6_after_the_host_s_rollback_nothing_remains(store: Store, move: Move) -> None:
+    """R6: neither a closing nor a re-pointing."""
+    rows = peopled(store, move)
+    with pytest.raises(Undo), store.transaction() as repository:  # noqa: PT012 - the host's own error
+        carry_out(TicketRouter(repository, clock=lambda: LATER), move)
+        raise Undo
+
+    assert rows == store.tickets()
+
+
+def a_changed_ticket(store: Store, rows: list[Ticket]) -> None:
+    assert isinstance(store, Overwrites)
+    store.overwrite(attrs.evolve(rows[0], status="closed", closed_at=NOW))
+
+
+def a_new_source_ticket(store: Store, rows: list[Ticket]) -> None:
+    store.insert(a_ticket(attrs.evolve(KEY, contact_id=KEY.contact_id, connection_id=60)))
+    store.insert(a_ticket(attrs.evolve(KEY, contact_id=60)))
+
+
+def a_new_rival(store: Store, rows: list[Ticket]) -> None:
+    store.insert(a_ticket(attrs.evolve(rows[3].key, contact_id=TARGET)))
+    store.insert(a_ticket(attrs.evolve(rows[3].key, connection_id=THERE)))
+
+
+@each_move
+@pytest.mark.parametrize("meanwhile", [a_changed_ticket, a_new_source_ticket, a_new_rival])
+def test_r5_an_outdated_plan_is_a_conflict_that_leaves_nothing(
+    store: Store, move: Move, meanwhile: Callable[[Store, list[Ticket]], None]
+) -> None:
+    """R5: whatever has changed since the survey; afterwards the transaction reads, writes and commits."""
+    rows = peopled(store, move)
+    with store.transaction() as repository:
+        assert isinstance(repository, MovesTickets)
+        plan = plan_move(move, repository.survey_move(move), OnCollision.KEEP_NEWEST, LATER)
+    meanwhile(store, rows)
+    before = store.tickets()
+    with store.transaction() as repository:
+        assert isinstance(repository, MovesTickets)
+        with pytest.raises(ConflictError):
+            repository.commit_move(plan)
+        other = repository.commit(create(TicketKey(99, "after", 1)))
+
+    assert [*before, other] == store.tickets()
+
+
+@each_move
+def test_a_redelivery_after_a_move_is_a_duplicate(store: Store, move: Move) -> None:
+    """Under the new id, and under the old one for what was still on its way; a target's own record stays."""
+    message = InboundMessage(1, SOURCE, KEY.connection_id, message_id="m")
+    own = InboundMessage(1, 50, THERE, message_id="n")
+    with store.transaction() as repository:
+        router = TicketRouter(repository)
+        first = router.resolve(message)
+        router.resolve(attrs.evolve(own, connection_id=KEY.connection_id))
+        there = router.resolve(own)
+    with store.transaction() as repository:
+        carry_out(TicketRouter(repository), move)
+    key = move.after(message.key)
+    with store.transaction() as repository:
+        router = TicketRouter(repository)
+        moved = attrs.evolve(message, contact_id=key.contact_id, connection_id=key.connection_id)
+        again = [router.resolve(each) for each in (moved, message, own)]
+
+    assert [Outcome.DUPLICATE] * 3 == [each.outcome for each in again]
+    assert [first.ticket.id, first.ticket.id, there.ticket.id] == [each.ticket.id for each in again]
+
+
+# --- other rules, other tables --------------------------------------------------------------------------------
+
+
+def store_with(databases: Databases, backend: Backend, rule: UniqueRule) -> Any:
+    mapping = TicketMapping.own()
+    store = SqlStore(backend, databases.new(backend.database), mapping)
+    mapping.metadata.create_all(store.engine)
+    with store.engine.begin() as connection:
+        set_rule(connection, mapping, rule)
+    return store
+
+
+@each_move
+@pytest.mark.parametrize("rule", [UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT])
+@on_each_database
+def test_a_full_unique_rule_blocks_before_anything_is_written(
+    databases: Databases, backend: Backend, move: Move, rule: UniqueRule
+) -> None:
+    """A closed row of the target is in the way; where the rule leaves room, the move takes place."""
+    store = store_with(databases, backend, rule)
+    rows = [store.insert(a_ticket(status="closed")), store.insert(a_ticket(TicketKey(2, TARGET, THERE)))]
+    blocked = rule is UniqueRule.ONE_PER_CONNECTION or move is MERGE
+    if blocked:
+        rows.append(store.insert(a_ticket(move.after(KEY), "closed")))
+    with store.transaction() as repository:
+        router = TicketRouter(repository)
+        if blocked:
+            with pytest.raises(BlockedBySchemaError) as caught:
+                carry_out(router, move)
+            assert (rows[-1], rule) == (caught.value.ticket, caught.value.unique_rule)
+        else:
+            carry_out(router, move)
+
+    assert (rows if blocked else [after(row, move) for row in rows]) == store.tickets()
+    store.dispose()
+
+
+@on_each_database
+def test_one_active_row_per_contact_blocks_two_connections_and_not_one(
+    databases: Databases, backend: Backend
+) -> None:
+    """Where the index is about tickets in progress, closing the older one makes room on its own connection."""
+    if backend.database == "mariadb":
+        pytest.skip("MariaDB has no partial index")
+    store = store_with(databases, backend, UniqueRule.NONE)
+    with store.engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE UNIQUE INDEX one_at_work ON ticketrouter_tickets (company_id, contact_id) "
+                "WHERE status IN ('open', 'pending')"
+            )
+        )
+    rows = [
+        store.insert(a_ticket()),
+        store.insert(a_ticket(TicketKey(1, TARGET, KEY.connection_id), updated_at=LATER)),
+    ]
+    with store.transaction() as repository:
+        done = TicketRouter(repository).merge_contacts(1, SOURCE, TARGET)
+    assert [rows[0]] == [closing.ticket for closing in done.closes]
+
+    other = store.insert(a_ticket(TicketKey(1, 78, 99)))
+    with store.transaction() as repository, pytest.raises(BlockedBySchemaError) as caught:
+        TicketRouter(repository).merge_contacts(1, 78, TARGET)
+    assert rows[1] == caught.value.ticket
+    assert other == store.tickets()[-1]
+    store.dispose()
+
+
+@each_move
+@on_each_database
+def test_without_a_unique_rule_the_contacts_are_claimed_first(
+    databases: Databases, backend: Backend, move: Move
+) -> None:
+    """The anchors are written before anything is read, in one order; duplicates of the source are ended."""
+    store = store_with(databases, backend, UniqueRule.NONE)
+    rows = [*peopled(store, move), store.insert(a_ticket(updated_at=NOW + timedelta(minutes=2)))]
+    sent: list[str] = []
+    event.listen(store.sync_engine, "before_cursor_execute", lambda *about: sent.append(about[2]))
+    with store.transaction() as repository:
+        done = carry_out(TicketRouter(repository), move)
+
+    assert [rows[2], rows[0]] == [closing.ticket for closing in done.closes]
+    writes = [
+        statement for statement in sent if "ticketrouter_anchors" in statement and "INSERT" in statement
+    ]
+    assert len(writes) >= 1
+    reads = [
+        place
+        for place, statement in enumerate(sent)
+        if statement.startswith("SELECT ticketrouter_tickets.id ")
+    ]
+    assert reads[0] > max(place for place, statement in enumerate(sent) if statement in writes)
+    store.dispose()
+
+
+@on_each_database
+def test_a_move_needs_a_transaction(databases: Databases, backend: Backend) -> None:
+    """In AUTOCOMMIT a plan that fails halfway would stay half done: it is refused."""
+    store = store_with(databases, backend, UniqueRule.ACTIVE_PER_CONNECTION)
+    row = store.insert(a_ticket())
+    with (
+        store.sync_engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection,
+        pytest.raises((RepositoryError, MappingError), match="AUTOCOMMIT"),
+    ):
+        TicketRouter(SQLAlchemyTicketRepository(connection, store.mapping)).merge_contacts(1, SOURCE, TARGET)
+
+    assert [row] == store.tickets()
+    store.dispose()
+
+
+# --- races and size -------------------------------------------------------------------------------------------
+
+
+@each_move
+@pytest.mark.parametrize("rule", [UniqueRule.ACTIVE_PER_CONNECTION, UniqueRule.NONE])
+@on_each_database
+def test_messages_and_moves_at_once_leave_one_active_ticket_per_key(
+    databases: Databases, backend: Backend, move: Move, rule: UniqueRule
+) -> None:
+    """Four workers write to source and target while two more move, back and forth; every message is counted."""
+    store = store_with(databases, backend, rule)
+    there = move.after(KEY)
+    back = Move(move.part, 1, move.target_id, move.source_id)
+    rounds, failures = 4, []
+
+    def at_work(act: Callable[[TicketRouter], object]) -> None:
+        for _ in range(rounds):
+            while True:
+                try:
+                    with store.sync_engine.begin() as connection:
+                        act(TicketRouter(SQLAlchemyTicketRepository(connection, store.mapping)))
+                    break
+                except Exception as error:  # noqa: BLE001 - reported below
+                    if isinstance(error, ContentionError) or is_retryable(error):
+                        continue
+                    failures.append(error)
+                    return
+
+    def send(key: TicketKey) -> Callable[[TicketRouter], object]:
+        return lambda router: router.resolve(InboundMessage(1, key.contact_id, key.connection_id))
+
+    acts = [send(KEY)] * 2 + [send(there)] * 2
+    acts += [lambda router: carry_out(router, move), lambda router: carry_out(router, back)]
+    workers = [threading.Thread(target=at_work, args=(act,)) for act in acts]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    tickets = store.tickets()
+    active = [ticket.key for ticket in tickets if ticket.status != "closed"]
+    assert [] == failures
+    assert len(active) == len(set(active))
+    assert 4 * rounds == sum(ticket.unread_messages for ticket in tickets)
+    store.dispose()
+
+
+@on_each_database
+def test_ten_thousand_tickets_are_moved_in_bounded_memory(databases: Databases, backend: Backend) -> None:
+    """Only what collides is held as tickets; of the others the ids."""
+    store = store_with(databases, backend, UniqueRule.ACTIVE_PER_CONNECTION)
+    table = store.mapping.table
+    common = {"company_id": 1, "is_group": False, "unread_messages": 0, "created_at": NOW, "updated_at": NOW}
+    rows = [
+        common | {"contact_id": n, "connection_id": connection, "status": "open" if n % 2 else "closed"}
+        for n in range(10_000)
+        for connection in ((KEY.connection_id, THERE) if n % 100 == 1 else (KEY.connection_id,))
+    ]
+    with store.engine.begin() as connection:
+        connection.execute(table.insert(), rows)
+    with store.transaction() as repository:
+        tracemalloc.start()
+        done = TicketRouter(repository).move_connection(1, KEY.connection_id, THERE)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert (10_000, 100) == (len(done.repoints), len(done.closes))
+    assert {THERE} == {ticket.connection_id for ticket in store.tickets()}
+    assert peak < 12_000_000
+    store.dispose()
