@@ -126,6 +126,40 @@ def mariadb(*, durable: bool = False, settings: Mapping[str, str] = NO_SETTINGS)
 
 
 @contextmanager
+def pgbouncer(postgresql: URL, *, servers: int) -> Iterator[URL]:
+    """Run PgBouncer in transaction mode in front of a PostgreSQL server, whose databases it all gives.
+
+    Args:
+        postgresql: where the server is.
+        servers: how many connections to the server its clients share, for each database.
+    """
+    program = _program("pgbouncer")
+    with _directory() as place:
+        host = postgresql.host or postgresql.query.get("host")
+        users, settings = place / "users", place / "settings"
+        users.write_text(f'"{postgresql.username}" "{postgresql.password or ""}"\n')
+        settings.write_text(
+            "[databases]\n"
+            f"* = host={host} port={postgresql.port or 5432}\n"
+            "[pgbouncer]\n"
+            "listen_addr =\n"
+            f"unix_socket_dir = {place}\n"
+            "listen_port = 6432\n"
+            "auth_type = trust\n"
+            f"auth_file = {users}\n"
+            "pool_mode = transaction\n"
+            f"default_pool_size = {servers}\n"
+            "max_client_conn = 200\n"
+        )
+        query = {"host": str(place), "port": "6432"}
+        url = postgresql.set(host=None, port=None, password=None, query=query)
+        command: list[object] = [program, settings]
+        socket = place / ".s.PGSQL.6432"
+        with _server(command, place / "log", url, stop_by=signal.SIGTERM, socket=socket):
+            yield url
+
+
+@contextmanager
 def _directory() -> Iterator[Path]:
     # Short, because the path of a unix socket has at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="tr") as name:
@@ -230,5 +264,6 @@ def _program(name: str) -> Path:
         name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     )
     if found is None:
-        raise UnavailableError(f"{name} is not installed (Debian: apt-get install mariadb-server)")
+        package = "pgbouncer" if name == "pgbouncer" else "mariadb-server"
+        raise UnavailableError(f"{name} is not installed (Debian: apt-get install {package})")
     return Path(found)
