@@ -36,7 +36,7 @@ PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "performance"
 FULL = Extent(sizes=(10_000, 1_000_000))
 QUICK = Extent(sizes=(10_000,), reuses=(0.95,), rounds=3, seconds=0.12)
-SAMPLING = 5.0
+SAMPLING = 8.0
 """Seconds of each profile in a full run."""
 PACKAGES = ("ticketrouter", "sqlalchemy", "psycopg", "asyncpg", "pymysql", "asyncmy", "aiosqlite", "django")
 

@@ -36,11 +36,11 @@ class Figure:
 
     @classmethod
     def of(cls, tally: Tally) -> Figure:
-        """Sum up what a cell's clients did; a cell none of whose messages got through has no figure."""
-        took = sorted(tally.took)
+        """Sum up what a cell's clients did; where no message got through, every figure is 0."""
+        took = sorted(tally.took) or [0.0]
         return cls(
             tuple(round(rate, 1) for rate in tally.rates),
-            tuple(round(each * MICROSECONDS, 1) for each in tally.processor),
+            tuple(round(each * MICROSECONDS, 1) for each in tally.processor or [0.0]),
             round(took[len(took) // 2] * MILLISECONDS, 3),
             round(took[len(took) * 99 // 100] * MILLISECONDS, 3),
             tally.failures,

@@ -39,7 +39,7 @@ class Turn:
     ended: float
     processor: float
     took: list[float]
-    """Seconds for each message, or for each batch."""
+    """Seconds for each message, or for each batch, that got through."""
     failures: int = 0
     failure: str = ""
 
@@ -61,11 +61,10 @@ class Tally:
         messages = batch * sum(len(turn.took) for turn in turns)
         self.failures += sum(turn.failures for turn in turns)
         self.failure = next((turn.failure for turn in turns if turn.failure), self.failure)
-        if not messages:
-            return
         elapsed = max(turn.ended for turn in turns) - min(turn.begun for turn in turns)
         self.rates.append(messages / elapsed)
-        self.processor.append(sum(turn.processor for turn in turns) / messages)
+        if messages:
+            self.processor.append(sum(turn.processor for turn in turns) / messages)
         for turn in turns:
             self.took += turn.took
 
@@ -120,7 +119,7 @@ class Client:
             turn = self._runner.run(_drive_async(send, arrivals, until))
         else:
             turn = _drive(send, arrivals, until)
-        self._rates[cell] = len(turn.took) * (cell.batch or 1) / (turn.ended - turn.begun)
+        self._rates[cell] = len(turn.took) * (cell.batch or 1) / (turn.ended - turn.begun or 1.0)
         return turn
 
     def close(self) -> None:
@@ -140,10 +139,10 @@ def _drive(send: Callable[[Any], Any], arrivals: Iterable[Any], until: float) ->
             send(arrival)
         except Exception as error:  # noqa: BLE001 - whatever a contender could not do is told in the report
             failures, failure = failures + 1, repr(error)
-        now = clock()
-        took.append(now - last)
-        last = now
-        if now >= until:
+        else:
+            took.append(clock() - last)
+        last = clock()
+        if last >= until:
             break
     return Turn(begun, last, time.process_time() - processor, took, failures, failure)
 
@@ -157,10 +156,10 @@ async def _drive_async(send: Callable[[Any], Any], arrivals: Iterable[Any], unti
             await send(arrival)
         except Exception as error:  # noqa: BLE001 - whatever a contender could not do is told in the report
             failures, failure = failures + 1, repr(error)
-        now = clock()
-        took.append(now - last)
-        last = now
-        if now >= until:
+        else:
+            took.append(clock() - last)
+        last = clock()
+        if last >= until:
             break
     return Turn(begun, last, time.process_time() - processor, took, failures, failure)
 

@@ -85,11 +85,12 @@ def _ways(results: Results, database: str) -> Picture | None:
             error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
         )
         axis.set_title(f"{number} client{'s' * (number > 1)}", loc="left", fontsize=10)
-        axis.set_xlabel("messages a second, 95 % reuse: median, lowest and highest turn")
+        axis.set_xlabel("messages a second")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="x", linewidth=0.4)
         axis.set_axisbelow(True)
-    picture.suptitle(f"{NAMES[database]}, {size:,} tickets", x=0.02, ha="left", fontweight="bold")
+    words = f"{NAMES[database]}, {size:,} tickets, 95 % reuse: median, lowest and highest turn"
+    picture.suptitle(words, x=0.0, y=1.0, ha="left", fontweight="bold")
     return picture
 
 
@@ -116,10 +117,14 @@ def _batches(results: Results) -> Picture | None:
         return None
     axis.set_xscale("log")
     axis.set_yscale("log")
+    axis.set_xticks(sorted({batch for line in axis.lines for batch in line.get_xdata()}), minor=False)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.yaxis.set_major_formatter("{x:,.0f}")
+    axis.yaxis.set_minor_formatter("")
     axis.set_xlabel("messages in a call of resolve_many, which has a transaction of its own")
     axis.set_ylabel("messages a second")
     axis.set_title("Batches, 1 client", loc="left", fontweight="bold")
-    axis.grid(which="both", linewidth=0.3)
+    axis.grid(linewidth=0.4)
     axis.legend(frameon=False)
     return picture
 

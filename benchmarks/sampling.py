@@ -1,7 +1,8 @@
 """Where a client's processor time goes: by package, and by function.
 
 Law of this file: it samples, so that small functions are not made slow by being watched. A sample is the
-innermost Python frame; what is written in C counts for whoever called it.
+innermost Python frame of a package that is named here; what is written in C, and what is in the standard library,
+counts for whoever called it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ INTERVAL = 0.001
 """Asked for; most kernels give a sample every four milliseconds."""
 OF_ATTRS = re.compile(r"<attrs generated \w+ (\S+?)>")
 """How attrs names the methods that it writes."""
-NAMED = {"psycopg", "asyncpg", "pymysql", "sqlalchemy", "ticketrouter", "asyncio"}
+NAMED = {"psycopg", "asyncpg", "sqlalchemy", "ticketrouter", "asyncio", "benchmarks"}
 
 
 @frozen
@@ -29,14 +30,22 @@ class Samples:
     packages: Counter[str] = Factory(Counter)
     functions: Counter[str] = Factory(Counter)
 
-    def add(self, frame: FrameType) -> None:
-        """Count a frame."""
-        generated = OF_ATTRS.search(frame.f_code.co_filename)
-        module = generated[1] if generated else str(frame.f_globals.get("__name__", ""))
-        root = module.partition(".")[0].removesuffix("_binary").strip("_")
-        package = root if root in NAMED else "benchmarks" if root == "benchmarks" else "the rest"
-        self.packages[package] += 1
-        self.functions[f"{module}.{frame.f_code.co_qualname}"] += 1
+    def add(self, frame: FrameType | None) -> None:
+        """Count the innermost frame of a named package."""
+        while frame is not None:
+            module = _module(frame)
+            root = module.partition(".")[0]
+            if root in NAMED:
+                self.packages[root] += 1
+                self.functions[f"{module}.{frame.f_code.co_qualname}"] += 1
+                return
+            frame = frame.f_back
+        self.packages["the rest"] += 1
+
+
+def _module(frame: FrameType) -> str:
+    generated = OF_ATTRS.search(frame.f_code.co_filename)
+    return generated[1] if generated else str(frame.f_globals.get("__name__", ""))
 
 
 @contextmanager
@@ -45,8 +54,7 @@ def sampled() -> Generator[Samples]:
     samples = Samples()
 
     def take(_signal: int, frame: FrameType | None) -> None:
-        if frame is not None:
-            samples.add(frame)
+        samples.add(frame)
 
     before = signal.signal(signal.SIGPROF, take)
     signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL)
