@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
@@ -21,7 +22,7 @@ from ticketrouter import ConflictError, Ticket, TicketRouterError, UniqueRule
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Accept, Write
 from ticketrouter.memory import InMemoryTicketRepository
-from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Snapshot
+from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Snapshot, Touch, Touched, touched
 from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository, TicketMapping
 from ticketrouter.testing import Store, TicketRepositoryContract
 from ticketrouter.testing.concurrency import ConcurrentClauses
@@ -215,6 +216,33 @@ class TakesTheLastWord(InMemoryTicketRepository):
         return super()._accept(evolve(decision, ticket=now))
 
 
+class TouchesWhateverTheContactHas(InMemoryTicketRepository):
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        found = self.load(touch.lookup).active_anywhere()
+        if found is None:
+            return None
+        return Touched(self.commit(touched(touch, Touched(found))))
+
+
+class TouchesClosedOnes(InMemoryTicketRepository):
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        for ticket in self.tickets:
+            if ticket.key == touch.key and not self._is_active(ticket):
+                return Touched(self._put(evolve(ticket, updated_at=touch.at)))
+        return super().touch(touch)
+
+
+class TouchesForARedelivery(InMemoryTicketRepository):
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        return super().touch(evolve(touch, message_ref=None, lookup=evolve(touch.lookup, message_id=None)))
+
+
+class TouchesAndTellsNobody(InMemoryTicketRepository):
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        super().touch(touch)
+        return None
+
+
 IN_MEMORY: dict[type[InMemoryTicketRepository], str | None] = {
     ForgetsTheConnection: "R2",
     ForgetsTheConnectionWhenItJoins: "R3",
@@ -233,6 +261,10 @@ IN_MEMORY: dict[type[InMemoryTicketRepository], str | None] = {
     KnowsAMessageByItsIdAlone: "R8",
     ForgetsEveryMessageId: "R8",
     RecordsWhatItDoesNotWrite: "R8",
+    TouchesWhateverTheContactHas: "R1",
+    TouchesClosedOnes: "R3",
+    TouchesForARedelivery: "R8",
+    TouchesAndTellsNobody: "R3",
 }
 
 
@@ -296,16 +328,30 @@ class RollsBack(SQLAlchemyTicketRepository):
             raise
 
 
+@contextmanager
+def bare() -> Iterator[None]:
+    try:
+        yield
+    except TicketRouterError as error:
+        if isinstance(error.__cause__, DBAPIError):
+            raise error.__cause__ from None
+        raise
+
+
 class LeaksTheDriversError(SQLAlchemyTicketRepository):
     """It lets out what the driver says of a deadlock."""
 
+    def load(self, lookup: Lookup) -> Snapshot:
+        with bare():
+            return super().load(lookup)
+
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        with bare():
+            return super().touch(touch)
+
     def commit(self, decision: Write) -> Ticket:
-        try:
+        with bare():
             return super().commit(decision)
-        except TicketRouterError as error:
-            if isinstance(error.__cause__, DBAPIError) and not isinstance(error, ConflictError):
-                raise error.__cause__ from None
-            raise
 
 
 class LocksTooLate(SQLAlchemyTicketRepository):

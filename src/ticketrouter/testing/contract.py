@@ -26,7 +26,7 @@ from ticketrouter.errors import (
 )
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.model import InboundMessage, MessageKind, Outcome, Reason, TicketKey, UniqueRule
-from ticketrouter.policy import Lookup, MessageRef, Snapshot, Unread
+from ticketrouter.policy import Lookup, MessageRef, Snapshot, Touched, Unread
 from ticketrouter.repository import ForgetsMessages, ReadsCurrent, TicketRepository
 from ticketrouter.router import TicketRouter
 from ticketrouter.testing.concurrency import ConcurrentClauses
@@ -54,6 +54,7 @@ from ticketrouter.testing.samples import (
     reuse,
     route,
     rule_of,
+    touch,
 )
 from ticketrouter.testing.store import Overwrites, Store
 
@@ -552,6 +553,54 @@ class TicketRepositoryContract(ConcurrentClauses):
             now = repository.get(1, winner.id)
 
         assert winner == now
+
+    # --- the touch, where there is one -----------------------------------------------------------------------
+
+    def test_r3_a_touch_joins_the_ticket_of_the_key_or_leaves_it_alone(self, store: Store) -> None:
+        """R3 and R10: who touches changes count and time of the one ticket on the key, and reports the others."""
+        here, elsewhere, stranger = given(
+            store, an_active(store), an_active(store, ELSEWHERE), an_active(store, STRANGER)
+        )
+        met = touch(store, InboundMessage(1, CONTACT, 10))
+        joined = evolve(here, unread_messages=2, updated_at=LATER)
+
+        if isinstance(met, Touched):
+            assert Touched(joined, (elsewhere,)) == met
+            assert [joined, elsewhere, stranger] == store.tickets()
+        else:
+            assert [here, elsewhere, stranger] == store.tickets()
+
+    @pytest.mark.parametrize("nearest", ["elsewhere", "stranger", "other company"])
+    def test_r1_a_touch_meets_nothing_beside_its_key(self, store: Store, nearest: str) -> None:
+        """R1 and R9: a ticket of another connection, contact or company is not touched; what is told is what load tells."""
+        key = {"elsewhere": ELSEWHERE, "stranger": STRANGER, "other company": OTHER_COMPANY}[nearest]
+        [ticket] = given(store, an_active(store, key))
+        message = InboundMessage(1, CONTACT, 10)
+        met = touch(store, message)
+
+        assert [ticket] == store.tickets()
+        assert met is None or met == load(store, Lookup.of(message, Policy()))
+
+    def test_r3_a_touch_meets_no_closed_ticket(self, store: Store) -> None:
+        """R3: a closed ticket of the key is not touched."""
+        [ticket] = given(store, a_closed(store))
+        met = touch(store, InboundMessage(1, CONTACT, 10))
+
+        assert [ticket] == store.tickets()
+        assert not isinstance(met, Touched)
+
+    def test_r8_a_touch_records_its_message_id_or_leaves_it_free(self, store: Store) -> None:
+        """R8: the message id is recorded with the touch; where it is recorded already nothing is touched."""
+        given(store, an_active(store))
+        message = InboundMessage(1, CONTACT, 10, message_id="m")
+        first = touch(store, message)
+        again = touch(store, message)
+        outcome = route(store, lambda router: router.resolve(message)).outcome
+        [ticket] = store.tickets()
+
+        assert not isinstance(again, Touched) or not isinstance(first, Touched)
+        assert outcome is (Outcome.DUPLICATE if isinstance(first, Touched) else Outcome.REUSED)
+        assert ticket.unread_messages == 2
 
     # --- the router on top -----------------------------------------------------------------------------------
 

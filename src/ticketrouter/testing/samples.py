@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import pytest
 from attrs import evolve
 
+from ticketrouter.choices import Policy
 from ticketrouter.errors import ConflictError
 from ticketrouter.lifecycle import Write
-from ticketrouter.model import Reason, Ticket, TicketKey, UniqueRule
-from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Snapshot, Unread
-from ticketrouter.repository import TicketRepository
+from ticketrouter.model import InboundMessage, Reason, Ticket, TicketKey, UniqueRule
+from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Snapshot, Touched, Unread, touching
+from ticketrouter.repository import TicketRepository, Touches
 from ticketrouter.router import TicketRouter
 from ticketrouter.testing.clock import FakeClock
 from ticketrouter.testing.store import Store
@@ -123,6 +124,15 @@ def load(store: Store, lookup: Lookup) -> Snapshot:
     """Look in a transaction of its own."""
     with store.transaction() as repository:
         return repository.load(lookup)
+
+
+def touch(store: Store, message: InboundMessage) -> Touched | Snapshot | None:
+    """Let a message join the ticket of its key without looking first, in a transaction of its own."""
+    policy = Policy()
+    with store.transaction() as repository:
+        if not isinstance(repository, Touches):
+            pytest.skip("this repository has no touch (Touches)")
+        return repository.touch(touching(message, policy, Lookup.of(message, policy), LATER))
 
 
 def assert_conflict(store: Store, decision: Write) -> None:
