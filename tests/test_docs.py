@@ -95,6 +95,7 @@ def run(page: Path) -> int:
         How many examples ran: code blocks, and the steps of blocks with prompts.
     """
     document = parse(page)
+    document.namespace["__name__"] = "__main__"  # as when the page is run as a script; some frameworks ask
     ran = 0
     try:
         for example in document:

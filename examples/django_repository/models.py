@@ -60,10 +60,6 @@ class TicketRow(models.Model):
     updated_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
 
-    def __str__(self) -> str:
-        """Show ids only."""
-        return f"ticket {self.id} on connection {self.connection_id}"
-
     class Meta:
         """The right unique rule: one active ticket for each key."""
 
@@ -74,6 +70,10 @@ class TicketRow(models.Model):
                 name="one_active_ticket",
             ),
         )
+
+    def __str__(self) -> str:
+        """Show ids only."""
+        return f"ticket {self.id} on connection {self.connection_id}"
 
 
 class RoutedMessage(models.Model):
@@ -86,10 +86,6 @@ class RoutedMessage(models.Model):
     contact_id = IdField()
     at = models.DateTimeField(db_index=True)
 
-    def __str__(self) -> str:
-        """Show ids only."""
-        return f"message {self.message_id} of ticket {self.ticket_id}"
-
     class Meta:
         """A message id is recorded once within a company and a connection."""
 
@@ -98,3 +94,7 @@ class RoutedMessage(models.Model):
                 fields=["company_id", "connection_id", "message_id"], name="one_ticket_per_message"
             ),
         )
+
+    def __str__(self) -> str:
+        """Show ids only."""
+        return f"message {self.message_id} of ticket {self.ticket_id}"
