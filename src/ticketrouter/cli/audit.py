@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -123,7 +123,7 @@ def cell(value: _Shown) -> str:
 
 
 @contextmanager
-def _shown_progress() -> Iterator[Told | None]:
+def _shown_progress() -> Generator[Told | None]:
     """Show how far the audit has come, where standard error is a terminal."""
     if not sys.stderr.isatty():
         yield None

@@ -144,7 +144,11 @@ def _key_example(view: View, row: Sequence[Any]) -> Example:
 
 def _decoder(view: View, field: str) -> Any:
     decode = view.mapping.codecs(view.connection.dialect.name)[field].decode
-    return lambda value: plain(decode(value))
+
+    def decoded(value: Any) -> Any:
+        return plain(decode(value))
+
+    return decoded
 
 
 # --- rows that point nowhere, or elsewhere -------------------------------------------------------------------
