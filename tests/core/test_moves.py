@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import datetime
 from functools import partial
@@ -16,6 +17,7 @@ from tests.core.drivers import ROUTERS, Watched, lose
 from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
 from ticketrouter import (
     ActiveTicketExistsError,
+    AsyncTicketRouter,
     BlockedBySchemaError,
     ContentionError,
     InvalidMessageError,
@@ -28,7 +30,7 @@ from ticketrouter import (
     UniqueRule,
 )
 from ticketrouter.lifecycle import Close
-from ticketrouter.memory import InMemoryTicketRepository
+from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
 from ticketrouter.moves import Closing, KeyPart, Move, MovePlan, OnCollision, Survey, plan_move
 
 OTHER = 11
@@ -385,10 +387,22 @@ def test_no_ticket_is_lost_and_no_key_has_two(rows, part, on_collision):
     after = repository.tickets
     assert [ticket.id for ticket in given_tickets] == [ticket.id for ticket in after]
     assert [move.after(ticket.key) for ticket in given_tickets] == [ticket.key for ticket in after]
-    arrived = {move.after(ticket.key) for ticket in given_tickets if move.concerns(ticket.key)}
     active = [ticket.key for ticket in after if ticket.status in {"open", "pending"}]
+    moving = [ticket for ticket in given_tickets if move.concerns(ticket.key) and ticket.status != "closed"]
+    arrived = {move.after(ticket.key) for ticket in moving}
     assert all(active.count(key) <= 1 for key in arrived)
     closed = {closing.ticket.id for closing in done.closes}
     for before, now in zip(given_tickets, after, strict=True):
         if before.id not in closed:
             assert now == attrs.evolve(before, contact_id=now.contact_id, connection_id=now.connection_id)
+
+
+def test_the_asynchronous_memory_moves_as_the_other():
+    """Its calls are the same, awaited."""
+    repository = AsyncInMemoryTicketRepository([a_ticket(7)])
+    router = AsyncTicketRouter(repository, clock=lambda: NOW)
+
+    done = asyncio.run(router.merge_contacts(1, KEY.contact_id, OTHER))
+
+    assert MovePlan(MERGE, NOW, (), (7,)) == done
+    assert [moved(a_ticket(7), MERGE)] == repository.tickets
