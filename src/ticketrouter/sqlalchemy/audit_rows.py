@@ -6,7 +6,7 @@ however many tickets there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -142,7 +142,7 @@ def _key_example(view: View, row: Sequence[Any]) -> Example:
     return example | {"tickets": int(row[-1]), "ticket_ids": [decode(id_) for id_ in found.scalars()]}
 
 
-def _decoder(view: View, field: str) -> Any:
+def _decoder(view: View, field: str) -> Callable[[Any], Any]:
     decode = view.mapping.codecs(view.connection.dialect.name)[field].decode
 
     def decoded(value: Any) -> Any:
