@@ -24,7 +24,7 @@ from rich.progress import Progress
 from sqlalchemy import URL
 
 from benchmarks import arrivals, figures, in_memory, pictures, report
-from benchmarks.cells import ASYNC_DRIVERS, DRIVERS, Cell, Extent, Shape, Stand, plan, plan_of_log
+from benchmarks.cells import Cell, Extent, Shape, Stand, plan, plan_of_log
 from benchmarks.measuring import Tally, Team, measure
 from benchmarks.stands import SETTINGS, Stands
 from tests.servers import UnavailableError
@@ -36,8 +36,8 @@ PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "performance"
 FULL = Extent(sizes=(10_000, 1_000_000))
 QUICK = Extent(sizes=(10_000,), reuses=(0.95,), rounds=3, seconds=0.12)
-SAMPLING = 8.0
-"""Seconds of each profile in a full run."""
+PROFILED = 3_000
+"""Messages of each profile in a full run."""
 PACKAGES = ("ticketrouter", "sqlalchemy", "psycopg", "asyncpg", "pymysql", "asyncmy", "aiosqlite", "django")
 
 
@@ -155,31 +155,13 @@ class Run:
         self.figures |= {cell: figures.Figure.of(tally) for cell, tally in tallies.items()}
 
     def _profile(self, urls: dict[Cell, URL]) -> None:
-        wanted = [
-            ("raw, our statements", DRIVERS["postgresql"], Shape.AUTOCOMMIT),
-            ("core", DRIVERS["postgresql"], Shape.AUTOCOMMIT),
-            ("ours", DRIVERS["postgresql"], Shape.AUTOCOMMIT),
-            ("core", DRIVERS["postgresql"], Shape.SESSION),
-            ("ours", DRIVERS["postgresql"], Shape.SESSION),
-            ("core", ASYNC_DRIVERS["postgresql"], Shape.AUTOCOMMIT),
-            ("ours", ASYNC_DRIVERS["postgresql"], Shape.AUTOCOMMIT),
-        ]
-        task = self.progress.add_task("postgresql: profiles", total=len(wanted))
-        seconds = SAMPLING * min(1.0, self.extent.seconds / FULL.seconds)
-        for contender, driver, shape in wanted:
-            cell = Cell(Stand("postgresql", self.extent.main), contender, driver, shape)
+        ways = (("psycopg", Shape.AUTOCOMMIT), ("psycopg", Shape.SESSION), ("asyncpg", Shape.AUTOCOMMIT))
+        task = self.progress.add_task("postgresql: profiles", total=len(ways))
+        messages = int(PROFILED * min(1.0, self.extent.seconds / FULL.seconds))
+        for driver, shape in ways:
+            cell = Cell(Stand("postgresql", self.extent.main), "ours", driver, shape)
             self.team.prepare(cell, urls[cell])
-            self.team.turn(cell, self.extent.seconds)  # so that the next one knows how many it needs
-            samples, turn = self.team.sample(cell, seconds)
-            total = sum(samples.packages.values()) or 1
-            self.profiles.append(
-                figures.Profile(
-                    cell,
-                    round(turn.processor / len(turn.took) * figures.MICROSECONDS, 1),
-                    {name: round(seen / total, 4) for name, seen in samples.packages.most_common()},
-                    {name: round(seen / total, 4) for name, seen in samples.functions.most_common(25)},
-                )
-            )
+            self.profiles.append(figures.Profile(cell, tuple(self.team.profile(cell, messages))))
             self.progress.advance(task)
         self.team.close_contenders()
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve, field, frozen
+from attrs import asdict, field, frozen
 
 from benchmarks.cells import Cell, Rule, Shape, Stand
 from benchmarks.measuring import Tally
+from benchmarks.profiling import Spent
 
 MICROSECONDS = 1e6
 MILLISECONDS = 1e3
@@ -60,15 +61,10 @@ class Figure:
 
 @frozen
 class Profile:
-    """Where a client's processor time went."""
+    """In which functions a client's processor time went."""
 
     cell: Cell
-    micros: float
-    """Microseconds of processor time for each message."""
-    packages: Mapping[str, float]
-    """Shares of it."""
-    functions: Mapping[str, float]
-    """The functions with the largest shares."""
+    spent: tuple[Spent, ...]
 
 
 @frozen
@@ -126,7 +122,10 @@ def read(file: Path) -> Results:
         given = {name: row.pop(name) for name in ("rates", "processor")}
         rest = {name: row.pop(name) for name in ("p50", "p99", "failures", "failure")}
         figures[_cell(row)] = Figure(tuple(given["rates"]), tuple(given["processor"]), **rest)
-    profiles = tuple(evolve(Profile(**row), cell=_cell(row["cell"])) for row in found["profiles"])
+    profiles = tuple(
+        Profile(_cell(row["cell"]), tuple(Spent(**each) for each in row["spent"]))
+        for row in found["profiles"]
+    )
     return Results(found["about"], figures, found["memory"], profiles, found["left_out"])
 
 

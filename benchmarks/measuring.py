@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
@@ -23,7 +24,7 @@ from sqlalchemy import URL
 
 from benchmarks.cells import CONNECTION, FIRST_CONTACT, Arrival, Cell
 from benchmarks.contenders import Send, factory_of, is_async
-from benchmarks.sampling import Samples, sampled
+from benchmarks.profiling import Spent, profile
 
 WARMING = 12
 """Messages that a contender routes before its first turn: drivers prepare a statement after some uses."""
@@ -187,11 +188,10 @@ def _serve(pipe: Pipe, number: int) -> None:
             case "go", cell, begin, seconds:
                 time.sleep(max(0.0, begin - time.perf_counter()))
                 pipe.send(client.drive(cell, arrivals, until=begin + seconds))
-            case "sample", cell, seconds:
-                arrivals = client.arrivals(cell, client.expected(cell, seconds))
-                with sampled() as samples:
-                    turn = client.drive(cell, arrivals, until=time.perf_counter() + seconds)
-                pipe.send((samples, turn))
+            case "profile", cell, messages:
+                drawn = client.arrivals(cell, messages)
+                forever = time.perf_counter() + 3_600
+                pipe.send(profile(partial(client.drive, cell, drawn, until=forever), messages))
             case ("close",):
                 client.close()
                 pipe.send(None)
@@ -235,11 +235,10 @@ class Team:
         self._ask(1, ("take", cell, arrivals))
         return self._go(cell, 3_600.0)
 
-    def sample(self, cell: Cell, seconds: float) -> tuple[Samples, Turn]:
-        """Let one client take a turn, and see where its processor time goes."""
-        [answer] = self._ask(1, ("sample", cell, seconds))
-        samples, turn = answer
-        return samples, turn
+    def profile(self, cell: Cell, messages: int) -> list[Spent]:
+        """Let one client route so many messages, and tell in which functions its processor time goes."""
+        [spent] = self._ask(1, ("profile", cell, messages))
+        return list(spent)
 
     def close_contenders(self) -> None:
         """Let every client close what it has open."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Picture
 
 from benchmarks.cells import Cell, Rule
 from benchmarks.figures import Results
-from benchmarks.report import NAMES
+from benchmarks.report import NAMES, layers_of
 
 COLOURS = {
     "raw": "#6b7280",
@@ -24,7 +24,6 @@ COLOURS = {
     "django": "#3d7f6e",
 }
 LINES = {"postgresql": "#2f6db5", "mariadb": "#d9622b", "sqlite": "#3d7f6e"}
-PACKAGES = ("#6b7280", "#2f6db5", "#d9622b", "#c9ccd1", "#e0b04a", "#3d7f6e", "#8e5ea2", "#333333")
 
 # The same file for the same figures, and letters that any viewer has.
 mpl.rcParams.update({"svg.hashsalt": "ticketrouter", "svg.fonttype": "path", "font.size": 9})
@@ -130,20 +129,23 @@ def _batches(results: Results) -> Picture | None:
 
 
 def _processor(results: Results) -> Picture | None:
-    """Draw where a client's processor time goes."""
-    if not results.profiles:
+    """Draw what each layer adds to a client's processor time."""
+    stacks = layers_of(results)[::-1]
+    if not stacks:
         return None
-    profiles = results.profiles[::-1]
-    names = list(dict.fromkeys(name for profile in results.profiles for name in profile.packages))
-    picture = Picture(figsize=(7.6, 0.42 * len(profiles) + 1.3))
+    picture = Picture(figsize=(7.6, 0.36 * len(stacks) + 1.4))
     axis: Any = picture.subplots()
-    left = [0.0] * len(profiles)
-    for name, colour in zip(names, PACKAGES, strict=False):
-        widths = [profile.packages.get(name, 0.0) * profile.micros for profile in profiles]
-        axis.barh([_name(p.cell) for p in profiles], widths, left=left, color=colour, label=name)
+    names = [each.name for each in stacks]
+    left = [0.0] * len(stacks)
+    for who, layer in (("raw", "driver"), ("core", "sqlalchemy"), ("ours", "ours")):
+        widths = [max(0.0, getattr(each, layer)) for each in stacks]
+        label = {"driver": "driver", "sqlalchemy": "SQLAlchemy adds", "ours": "ours adds"}[layer]
+        axis.barh(names, widths, left=left, color=COLOURS[who], label=label)
         left = [before + width for before, width in zip(left, widths, strict=True)]
-    axis.set_xlabel("microseconds of client processor time a message, by the package whose code runs")
-    axis.set_title("Where the client's time goes (PostgreSQL)", loc="left", fontweight="bold")
+    axis.set_xlabel("microseconds of client processor time a message")
+    axis.set_title("What each layer adds, 95 % reuse, 1 client", loc="left", fontweight="bold")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.25))
+    axis.grid(axis="x", linewidth=0.4)
+    axis.set_axisbelow(True)
+    axis.legend(frameon=False)
     return picture

@@ -64,7 +64,9 @@ def test_everybody_routes_every_message(tmp_path: Path) -> None:
     assert drawn.startswith("Before.\n")
     assert drawn.endswith("\nAfter.\n")
     assert report.in_page(drawn, results, report.SECTIONS) == drawn
-    assert {"sqlite.svg", "batches.svg"} == {file.name for file in (tmp_path / "page").iterdir()}
+    assert {"sqlite.svg", "batches.svg", "processor.svg"} == {
+        file.name for file in (tmp_path / "page").iterdir()
+    }
 
 
 def test_a_log_is_routed_in_its_order(tmp_path: Path) -> None:
