@@ -22,7 +22,7 @@ test: $(VENV)/.installed ## Every test, each database that can be had.
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 soak: $(VENV)/.installed ## What takes minutes: every explored schedule, worker and server deaths under load.
-	$(BIN)/python -m pytest -m soak -n $(WORKERS)
+	$(BIN)/python -m pytest -m soak -n $(WORKERS) --dist loadgroup
 
 check: $(VENV)/.installed ## Style, types, the import law, and what the tests cover of the core.
 	$(BIN)/ruff format --check .

@@ -62,6 +62,14 @@ acts_on_a_key: dict[str, Callable[[TicketRouter, TicketKey], object]] = {
     "explain": lambda router, key: router.explain(message_of(key)),
     "resolve": lambda router, key: router.resolve(message_of(key)),
     "resolve_many": lambda router, key: router.resolve_many([message_of(key), message_of(key)]),
+    "plan_merge_contacts": lambda router, key: router.plan_merge_contacts(
+        key.company_id, key.contact_id, "nobody"
+    ),
+    "merge_contacts": lambda router, key: router.merge_contacts(key.company_id, key.contact_id, "nobody"),
+    "plan_move_connection": lambda router, key: router.plan_move_connection(
+        key.company_id, key.connection_id, 99
+    ),
+    "move_connection": lambda router, key: router.move_connection(key.company_id, key.connection_id, 99),
 }
 """Every call that names a company and a contact of its own; the contact's id is the other company's too."""
 
