@@ -63,7 +63,7 @@ def build(connection: Connection, size: Size, rule: str | None = VACUOUS) -> Non
     """
     database = connection.dialect.name
     serial, time = _SERIAL[database], _TIME[database]
-    flag = "boolean" if database == "postgresql" else "TINYINT(1)"
+    flag = "TINYINT(1)" if database == "mariadb" else "BOOLEAN"
     run(connection, f'CREATE TABLE "Companies" (id {serial}, name VARCHAR(255))')
     run(
         connection,

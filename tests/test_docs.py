@@ -49,13 +49,19 @@ RUN = {"python", "console"}
 NEEDS_A_REASON = {"bash", "pycon", "py", "sh", "shell"}
 NOT_CODE = {"text", "sql", "json", "ini"}
 REASON = re.compile(r'<!--+ skip: next "[^"]{10,}" --+>')
+ECHO = "echo $?"
 _FLAGS = ELLIPSIS | NORMALIZE_WHITESPACE
 
 
 def run_console(example: Example) -> str | None:
-    """Run the commands of a console block; where a command is followed by output, compare it."""
-    for part in re.split(r"(?m)^\$ ", example.parsed)[1:]:
-        command, _, expected = part.partition("\n")
+    """Run the commands of a console block; where a command is followed by output, compare it.
+
+    `$ echo $?` shows the exit status of the command before it, which must be 0 where none is shown.
+    """
+    parts = [part.partition("\n") for part in re.split(r"(?m)^\$ ", example.parsed)[1:]]
+    for (command, _, expected), (following, _, status) in zip(parts, [*parts[1:], ("", "", "")], strict=True):
+        if command == ECHO:
+            continue
         program, *arguments = shlex.split(command)
         if program != "ticketrouter":
             return f"only our own command runs here, not {program}: give a reason to skip it"
@@ -66,7 +72,7 @@ def run_console(example: Example) -> str | None:
             check=False,
             timeout=60,
         )
-        if done.returncode != 0:
+        if done.returncode != (int(status) if following == ECHO else 0):
             return f"{command}: exit status {done.returncode}: {done.stderr}"
         if expected.strip() and not OutputChecker().check_output(expected, done.stdout, _FLAGS):
             return f"{command}: expected\n{expected}\nbut got\n{done.stdout}"
@@ -176,6 +182,7 @@ class TestTheRunnerItself:
             "```python\n1 +\n```",
             "```console\n$ ticketrouter --version\nticketrouter 99\n```",
             "```console\n$ ticketrouter no-such-command\n```",
+            "```console\n$ ticketrouter --version\n$ echo $?\n1\n```",
             "```console\n$ rm README.md\n```",
             "```bash\nmake test\n```",
         ],

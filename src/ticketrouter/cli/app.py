@@ -18,8 +18,10 @@ from ticketrouter.cli.demo import demo
 from ticketrouter.cli.explain import explain
 from ticketrouter.cli.fatal import BROKEN_PIPE, INTERRUPTED, FatalError
 from ticketrouter.cli.presets import presets
+from ticketrouter.cli.repair import repair
 from ticketrouter.cli.replay.command import replay
 from ticketrouter.cli.route import route
+from ticketrouter.cli.schema import schema
 
 
 class _Group(click.Group):
@@ -47,6 +49,8 @@ cli.add_command(replay)
 cli.add_command(demo)
 cli.add_command(presets)
 cli.add_command(audit_command)
+cli.add_command(repair)
+cli.add_command(schema)
 
 
 def run() -> int:

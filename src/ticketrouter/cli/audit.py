@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeAlias
 
 import click
@@ -22,7 +21,7 @@ from rich.text import Text
 
 from ticketrouter.cli.console import standard_error, standard_output
 from ticketrouter.cli.desk import Desk, desk_options, looked_at
-from ticketrouter.cli.fatal import FatalError
+from ticketrouter.cli.files import written
 from ticketrouter.cli.items import printable
 from ticketrouter.cli.options import database_option
 from ticketrouter.cli.page import page
@@ -66,7 +65,9 @@ def audit_command(
     with _shown_progress() as told, looked_at(database, desk) as (connection, mapping):
         found = audit(connection, mapping, closed=closed, progress=told)
     if html is not None:
-        _write(html, page("audit.html", audit=found, has_table=has_table, cell=cell))
+        text = page("audit.html", audit=found, has_table=has_table, cell=cell)
+        with written(html) as file:
+            file.write(text)
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:
@@ -136,11 +137,3 @@ def _shown_progress() -> Generator[Told | None]:
             progress.update(task, completed=done, total=total, description=what)
 
         yield told
-
-
-def _write(file: str, text: str) -> None:
-    try:
-        Path(file).write_text(text, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FatalError(f"{printable(file, longest=None)}: {reason}") from error

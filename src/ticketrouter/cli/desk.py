@@ -233,6 +233,6 @@ def _columns(_context: click.Context, _option: click.Parameter, given: tuple[str
     return {field: name for field, _, name in pairs}
 
 
-def refuse(error: MappingError) -> FatalError:
+def mapping_error(error: MappingError) -> FatalError:
     """Return an error of a mapping as one of the command line."""
     return FatalError(str(error).partition(": pass statuses=")[0])

@@ -211,7 +211,7 @@ def _nullable(view: View) -> Iterator[Observation]:
 
 def lookup_indexes(view: View) -> Iterator[Observation]:
     """Tell whether a message's tickets can be found without reading the whole table."""
-    by_contact = [index for index in view.indexes if index.valid and _leads_to_contact(view, index)]
+    by_contact = [index for index in view.indexes if index.valid and is_by_contact(view.mapping, index)]
     whole = [index for index in by_contact if index.predicate is None]
     active = whole or [index for index in by_contact if _has_all_active(view, index)]
     if whole:
@@ -233,9 +233,10 @@ def lookup_indexes(view: View) -> Iterator[Observation]:
     )
 
 
-def _leads_to_contact(view: View, index: Index) -> bool:
-    contact, leading = view.name("contact_id"), [_bare(part) for part in index.parts]
-    company = view.name("company_id") if view.has("company_id") else contact
+def is_by_contact(mapping: TicketMapping, index: Index) -> bool:
+    """Tell whether an index begins with the contact, or with company and contact."""
+    contact, leading = mapping.columns["contact_id"].name, [_bare(part) for part in index.parts]
+    company = mapping.columns["company_id"].name if "company_id" in mapping.columns else contact
     return leading[:1] == [contact] or leading[:2] == [company, contact]
 
 
