@@ -38,6 +38,7 @@ PAGES = [
     page
     for page in (
         ROOT / "README.md",
+        ROOT / "README.pt-BR.md",
         ROOT / "CONTRIBUTING.md",
         *sorted((ROOT / "examples").rglob("README.md")),
         *sorted(DOCS.rglob("*.md")),
@@ -263,7 +264,9 @@ def test_the_table_of_errors_is_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", DOCS / "explanation/the-rule.md"], ids=lambda page: page.name
+    "page",
+    [ROOT / "README.md", ROOT / "README.pt-BR.md", DOCS / "explanation/the-rule.md"],
+    ids=lambda page: page.name,
 )
 def test_the_table_of_the_rule_names_every_reason(page: Path) -> None:
     """The seven rules stand in their order, with the reasons that a Resolution gives."""
