@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # As many test workers as there are cores; 0 for none.
 WORKERS ?= auto
 
-.PHONY: demo test soak check compat docs bench mutants clean
+.PHONY: demo test soak check compat docs pictures bench mutants clean
 
 # The environment is made anew whenever what it is made from has changed.
 $(VENV)/.installed: pyproject.toml
@@ -52,6 +52,9 @@ docs: $(VENV)/.installed ## The site, in docs/_build/html.
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 
 # QUICK=1 for a look in under three minutes; SIZES=10000,1000000,10000000; LOG=file.jsonl for a log in its order.
+pictures: $(VENV)/.installed ## The pictures of the site that are taken in a browser.
+	$(BIN)/python -m docs.make_pictures
+
 bench: $(VENV)/.installed ## Ours beside the driver, bare SQLAlchemy and the ORMs; draws docs/performance.md anew.
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(SIZES),--sizes $(SIZES)) $(if $(LOG),--log $(LOG))
 

@@ -24,7 +24,7 @@ from ticketrouter.errors import InvalidMessageError
 from ticketrouter.lifecycle import Write
 from ticketrouter.memory import InMemoryTicketRepository
 from ticketrouter.model import InboundMessage, Outcome, Reason, StatusScheme, Ticket, TicketKey
-from ticketrouter.policy import Create, Lookup, Snapshot
+from ticketrouter.policy import Create, Lookup, Snapshot, Touch, Touched
 from ticketrouter.router import PolicyChoice, TicketRouter
 
 Connection: TypeAlias = tuple[Id, Id]
@@ -374,6 +374,9 @@ class _Tickets:
 
     def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
         return self._inner.get(company_id, ticket_id)
+
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        return self._inner.touch(touch) if self.routed is None else None
 
     def commit(self, decision: Write) -> Ticket:
         ticket = self._inner.commit(decision)

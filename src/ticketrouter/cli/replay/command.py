@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta
 from typing import TextIO, assert_never
 
@@ -22,8 +22,10 @@ from ticketrouter.cli.fatal import INTERRUPTED, FatalError
 from ticketrouter.cli.files import FORMATS, check_company, items, opened, written
 from ticketrouter.cli.items import Bad, Message, Skipped
 from ticketrouter.cli.progress import watched
+from ticketrouter.cli.replay.contacts import Contacts
 from ticketrouter.cli.replay.result import Difference, Differences, Result, json_line, json_object
 from ticketrouter.cli.replay.tables import differences_table, differences_text, queues_table, totals_table
+from ticketrouter.cli.replay.timeline import Timeline
 from ticketrouter.cli.source import Located
 from ticketrouter.cli.tally import Tally
 from ticketrouter.errors import InvalidMessageError
@@ -111,6 +113,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...])
     help="text: how many differences are shown.",
 )
 @click.option("--differences", metavar="FILE", help="Write every difference to a file, a line of JSON each.")
+@click.option("--html", metavar="FILE", help="Write the result as a page with pictures.")
 def replay(
     log: str,
     *,
@@ -124,6 +127,7 @@ def replay(
     output: str,
     limit: int,
     differences: str | None,
+    html: str | None,
 ) -> None:
     """Say what a log of messages would have become under each of several policies.
 
@@ -141,17 +145,18 @@ def replay(
     )
     try:
         with ExitStack() as stack:
-            run = Run(engine, strict=strict)
+            run = Run(engine, log, close_after, strict=strict)
             if differences is not None:
                 run.watchers.append(_differences_to(stack.enter_context(written(differences)), policies))
+            if html is not None:
+                stack.enter_context(_page_to(html, run))
             stream = stack.enter_context(opened(log))
             lines = stack.enter_context(watched(stream, standard_error()))
             run.feed(items(lines, file=log, format_=format_, company_id=company))
-            result = run.result(log, close_after)
     except KeyboardInterrupt:
         _complain("interrupted")
         raise click.exceptions.Exit(INTERRUPTED) from None
-    _print(result, output, limit)
+    _print(run.result, output, limit)
     raise click.exceptions.Exit(_BAD_LINES if run.tally.bad_lines else 0)
 
 
@@ -165,11 +170,15 @@ class Run:
 
     Args:
         replay: what routes the messages.
+        log: the name of the log.
+        close_after: after how long an idle ticket is closed; None: never.
         strict: whether the first bad line ends the run.
         watchers: who is told each step.
     """
 
     replay: Replay
+    log: str
+    close_after: timedelta | None
     strict: bool = False
     watchers: list[Watcher] = field(factory=list[Watcher])
     tally: Tally = field(factory=Tally)
@@ -197,10 +206,17 @@ class Run:
                 case _:
                     assert_never(located.item)
 
-    def result(self, log: str, close_after: timedelta | None) -> Result:
-        """Return what was found."""
+    @property
+    def result(self) -> Result:
+        """What was found."""
         return Result(
-            log, close_after, self._begin, self._end, self.replay.totals, self.differences, self.tally
+            self.log,
+            self.close_after,
+            self._begin,
+            self._end,
+            self.replay.totals,
+            self.differences,
+            self.tally,
         )
 
     def _route(self, located: Located, message: InboundMessage) -> None:
@@ -232,6 +248,22 @@ def _differences_to(stream: TextIO, policies: tuple[str, ...]) -> Watcher:
             stream.write(f"{json_line(Difference(line, step), policies)}\n")
 
     return watch
+
+
+@contextmanager
+def _page_to(file: str, run: Run) -> Generator[None, None, None]:
+    """Watch a run, and write its page when it has come to its end."""
+    try:
+        from ticketrouter.cli.replay.page import html  # noqa: PLC0415 - only here may the extra be absent
+    except ModuleNotFoundError as error:
+        if error.name != "vl_convert":
+            raise
+        raise FatalError('--html needs the extra "report": pip install "ticketrouter[report]"') from None
+    timeline = Timeline(len(run.replay.policies))
+    with closing(Contacts()) as contacts, written(file) as stream:
+        run.watchers.extend((timeline.watch, contacts.watch))
+        yield
+        stream.write(html(run.result, timeline, contacts.chosen()))
 
 
 def _print(result: Result, output: str, limit: int) -> None:

@@ -1,0 +1,173 @@
+"""The tickets of some contacts, for a picture: those on which the policies differ first.
+
+Law of this file: which contacts these are is known at the end only, so that what happened waits in a temporary
+file, and what is held is a few numbers for each contact of the log. What is then shown has an upper bound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from tempfile import TemporaryFile
+from typing import IO, Any, TypeAlias
+
+from attrs import define, field, frozen
+
+from ticketrouter.checks import Id
+from ticketrouter.cli.report import plain_id
+from ticketrouter.model import Outcome
+from ticketrouter.replay import Step
+
+MOST_CONTACTS = 40
+MOST_MESSAGES = 200
+"""How many messages of a contact are shown, the first ones."""
+
+_OPENS = frozenset({Outcome.CREATED, Outcome.REOPENED})
+_Contact: TypeAlias = tuple[Id, Id]
+
+
+@define
+class Span:
+    """A time during which a ticket was active.
+
+    Args:
+        policy: the number of the policy.
+        ticket: the id of the ticket.
+        connection: its connection.
+        begin: in milliseconds since 1970.
+        end: the same; None: it was still active at the end of the log.
+    """
+
+    policy: int
+    ticket: int | str
+    connection: int | str
+    begin: int
+    end: int | None = None
+
+
+@frozen
+class Mark:
+    """A message, and what each policy made of it.
+
+    Args:
+        line: where in the log it stands.
+        at: in milliseconds since 1970.
+        message: its id.
+        connection: the connection that it was sent to.
+        kind: who speaks in it.
+        answers: outcome, reason, ticket and connection of the ticket, for each policy.
+    """
+
+    line: int
+    at: int
+    message: int | str | None
+    connection: int | str
+    kind: str
+    answers: list[tuple[str, str, int | str | None, int | str | None]]
+
+
+@define
+class Contact:
+    """A contact as it is shown.
+
+    Args:
+        company: the tenant.
+        contact: its id.
+        differences: on how many of its messages the policies differ.
+        messages: how many messages it has in the log.
+        spans: when its tickets were active.
+        marks: its first messages.
+    """
+
+    company: int | str
+    contact: int | str
+    differences: int
+    messages: int
+    spans: list[Span] = field(factory=list[Span])
+    marks: list[Mark] = field(factory=list[Mark])
+
+
+class Contacts:
+    """What happened to the tickets of every contact, on a temporary file; close it."""
+
+    def __init__(self) -> None:
+        self._file: IO[str] = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it lives as long as this
+        self._numbers: dict[_Contact, int] = {}
+        self._messages: Counter[int] = Counter()
+        self._differences: Counter[int] = Counter()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def watch(self, line: int, step: Step) -> None:
+        """Take in one step of the replay."""
+        for lane, closed in enumerate(step.closed):
+            for ticket in closed:
+                number = self._number((ticket.company_id, ticket.contact_id))
+                at = (ticket.closed_at or step.at).timestamp()
+                self._write(number, [lane, plain_id(ticket.id), round(at * 1000)])
+        key, message = step.message.key, step.message
+        number = self._number((key.company_id, key.contact_id))
+        self._messages[number] += 1
+        self._differences[number] += step.differs
+        answers = [
+            (each.outcome, each.reason, plain_id(each.ticket_id), plain_id(each.connection_id))
+            for each in step.answers
+        ]
+        at = round(step.at.timestamp() * 1000)
+        self._write(
+            number,
+            [line, at, plain_id(message.message_id), plain_id(key.connection_id), message.kind, answers],
+        )
+
+    def chosen(self) -> list[Contact]:
+        """Return the contacts to show: most differences first, then most messages, then the first in the log."""
+        order = sorted(
+            self._numbers.values(),
+            key=lambda number: (-self._differences[number], -self._messages[number], number),
+        )
+        keys = list(self._numbers)
+        shown = {number: self._contact(number, keys[number]) for number in order[:MOST_CONTACTS]}
+        open_: dict[tuple[int, int, int | str], Span] = {}
+        for number, record in self._records():
+            if number in shown:
+                _add(shown[number], number, record, open_)
+        return list(shown.values())
+
+    def _contact(self, number: int, key: _Contact) -> Contact:
+        company, contact = plain_id(key[0]), plain_id(key[1])
+        assert company is not None  # noqa: S101 - a contact has both
+        assert contact is not None  # noqa: S101
+        return Contact(company, contact, self._differences[number], self._messages[number])
+
+    def _number(self, contact: _Contact) -> int:
+        return self._numbers.setdefault(contact, len(self._numbers))
+
+    def _write(self, number: int, record: list[Any]) -> None:
+        # The number stands first, so that most lines need not be read as JSON.
+        self._file.write(f"{number} {json.dumps(record)}\n")
+
+    def _records(self) -> Iterator[tuple[int, str]]:
+        self._file.seek(0)
+        for line in self._file:
+            number, _, record = line.partition(" ")
+            yield int(number), record
+
+
+def _add(contact: Contact, number: int, record: str, open_: dict[tuple[int, int, int | str], Span]) -> None:
+    match json.loads(record):
+        case [lane, ticket, at]:
+            if (span := open_.pop((number, lane, ticket), None)) is not None:
+                span.end = at
+        case [line, at, message, connection, kind, answers]:
+            if len(contact.marks) == MOST_MESSAGES:
+                return
+            contact.marks.append(Mark(line, at, message, connection, kind, answers))
+            for lane, (outcome, _, ticket, where) in enumerate(answers):
+                if outcome in _OPENS:
+                    span = open_[number, lane, ticket] = Span(lane, ticket, where, at)
+                    contact.spans.append(span)
+        case _:
+            raise AssertionError
