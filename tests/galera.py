@@ -20,7 +20,7 @@ from sqlalchemy import URL
 
 from tests.servers import UnavailableError, _as_owner, _directory, _program, _run
 
-STARTING = 60.0
+STARTING = 120.0
 PROVIDERS = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so")
 
 

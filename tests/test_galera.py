@@ -229,19 +229,31 @@ def test_writers_on_all_nodes_make_one_ticket_per_key(
     assert {0, 1, 2} == {each.node for each in load.told}
 
 
-def test_without_the_anchor_the_same_load_makes_duplicates(
-    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("claims", [True, False], ids=["with the anchor", "without"])
+def test_only_the_anchor_makes_two_nodes_see_each_other(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch, claims: bool
 ) -> None:
-    """What these tests look for is there to be found: without a rule and without the claim keys get several tickets."""
+    """Without a rule, two nodes that create at once both commit, unless each has written the contact's anchor."""
     prepare(nodes, UniqueRule.NONE)
     honest = Lookup.of
-    monkeypatch.setattr(Lookup, "of", lambda *about: evolve(honest(*about), claim=False))
-    load = Load(nodes)
-    with load.running():
-        time.sleep(3)
+    monkeypatch.setattr(Lookup, "of", lambda *about: evolve(honest(*about), claim=claims))
+    engines = [_engine(node) for node in nodes[:2]]
+    refused: list[DBAPIError] = []
+    with engines[0].connect() as one, engines[1].connect() as other:
+        for connection in (one, other):
+            TicketRouter(SQLAlchemyTicketRepository(connection, MAPPING)).resolve(InboundMessage(1, 1, 10))
+        one.commit()
+        try:
+            other.commit()
+        except DBAPIError as error:
+            refused.append(error)
+    for engine in engines:
+        engine.dispose()
+    tickets, _ = rows_of(nodes[2])
 
-    with pytest.raises(AssertionError):
-        assert_sound(nodes, load.told)
+    assert (1 if claims else 2) == len(tickets)
+    assert [claims] * len(refused) == [is_retryable(error) for error in refused]
+    assert claims is bool(refused)
 
 
 def test_a_node_dies_and_comes_back_under_load(nodes: list[Node], capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,6 +142,7 @@ REVIEWED = {
     "statements.Statements._build_stranger": "expressions and predicate of an index, as the catalogue has them",
     "statements.Statements._conflict": "expressions and predicate of an index, as the catalogue has them",
     "statements.Statements._insert_unless_taken": "the quoted name of a column of the mapping",
+    "repair._last_change": "one of two constants of the module, by the type of the column",
     "rules._ask": "expressions and predicate of an index, as the catalogue has them; made-up values are bound",
     "catalogue._of_mariadb": "a condition of the module's own; the names are bound",
     "catalogue._of_sqlite": "quoted names, as PRAGMA takes no bound ones",
