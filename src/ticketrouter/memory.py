@@ -147,6 +147,7 @@ class InMemoryTicketRepository:
                 self._close(Close(ticket, plan.at))
             for ticket in self._moved(move):
                 key = move.after(ticket.key)
+                self._take_from_its_contact(ticket)
                 self._put(evolve(ticket, contact_id=key.contact_id, connection_id=key.connection_id))
             if move.part is KeyPart.CONNECTION:
                 for (company_id, connection_id, message_id), to in tuple(self._routed.items()):
@@ -264,6 +265,10 @@ class InMemoryTicketRepository:
         there.get(contact, {}).pop(ticket.id, None)
         self._tickets[ticket.id] = ticket
         return ticket
+
+    def _take_from_its_contact(self, ticket: Ticket) -> None:
+        for index in (self._active_of, self._closed_of):
+            index.get((ticket.company_id, ticket.contact_id), {}).pop(ticket.id, None)
 
     def _new_id(self) -> int:
         while self._next_id in self._tickets:

@@ -26,6 +26,7 @@ from ticketrouter.errors import (
 )
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.model import InboundMessage, MessageKind, Outcome, Reason, TicketKey, UniqueRule
+from ticketrouter.moves import Closing, Move, OnCollision, plan_move
 from ticketrouter.policy import Lookup, MessageRef, Snapshot, Touched, Unread
 from ticketrouter.repository import ForgetsMessages, ReadsCurrent, TicketRepository
 from ticketrouter.router import TicketRouter
@@ -35,6 +36,8 @@ from ticketrouter.testing.samples import (
     ELSEWHERE,
     KEY,
     LATER,
+    MERGE,
+    MOVES,
     NOW,
     ONE_ROW,
     OTHER_COMPANY,
@@ -45,10 +48,14 @@ from ticketrouter.testing.samples import (
     a_waiting,
     an_active,
     assert_conflict,
+    carry_out,
     commit,
     create,
     given,
+    given_two_sides,
     load,
+    moved,
+    mover,
     needs,
     reopen,
     reuse,
@@ -601,6 +608,86 @@ class TicketRepositoryContract(ConcurrentClauses):
         assert not isinstance(again, Touched) or not isinstance(first, Touched)
         assert outcome is (Outcome.DUPLICATE if isinstance(first, Touched) else Outcome.REUSED)
         assert ticket.unread_messages == 2
+
+    # --- moves, where there are any --------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+    def test_r9_a_move_closes_what_collides_and_takes_all_of_its_company(
+        self, store: Store, move: Move
+    ) -> None:
+        """R9: the older of two is closed, then all of the source is re-pointed; no other company's, no other key's."""
+        rows = given_two_sides(store, move)
+        with store.transaction() as repository:
+            mover(repository)
+            done = carry_out(a_router(repository), move)
+        closed = {"status": store.statuses.closed, "updated_at": LATER, "closed_at": LATER}
+
+        assert load(store, Lookup.at(KEY)).active == (() if move is MERGE else (moved(rows[2], move),))
+        assert (Closing(rows[0], rows[2]),) == done.closes
+        assert (rows[0].id, rows[1].id, rows[3].id) == done.repoints
+        assert [moved(rows[0], move, **closed), *(moved(row, move) for row in rows[1:])] == store.tickets()
+
+    @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+    def test_r6_after_the_hosts_rollback_no_move_remains(self, store: Store, move: Move) -> None:
+        """R6: neither a closing nor a re-pointing outlives the host's rollback."""
+        needs(store.rolls_back, "this store has no transaction that could be rolled back")
+        rows = given_two_sides(store, move)
+        with suppress(Undo), store.transaction() as repository:
+            mover(repository)
+            carry_out(a_router(repository), move)
+            raise Undo
+
+        assert rows == store.tickets()
+
+    @pytest.mark.parametrize("meanwhile", ["closed", "new at the source", "new at the target"])
+    @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+    def test_r5_an_outdated_plan_is_a_conflict_that_leaves_nothing(
+        self, store: Store, move: Move, meanwhile: str
+    ) -> None:
+        """R5: whatever has changed since the survey; afterwards the transaction reads, writes and commits."""
+        rows = given_two_sides(store, move)
+        with store.transaction() as repository:
+            survey = mover(repository).survey_move(move)
+        match meanwhile:
+            case "closed":
+                commit(store, Close(rows[0], NOW))
+            case "new at the source":
+                store.insert(
+                    an_active(
+                        store, evolve(KEY, connection_id=60) if move is MERGE else evolve(KEY, contact_id=60)
+                    )
+                )
+            case _:
+                store.insert(an_active(store, move.after(rows[3].key)))
+        plan = plan_move(move, survey, OnCollision.KEEP_NEWEST, LATER)
+        before = store.tickets()
+        with store.transaction() as repository:
+            with pytest.raises(ConflictError):
+                mover(repository).commit_move(plan)
+            other = repository.commit(create(TicketKey(99, 1, 1)))
+
+        assert [*before, other] == store.tickets()
+
+    @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+    def test_r8_a_redelivery_after_a_move_is_a_duplicate(self, store: Store, move: Move) -> None:
+        """R8: under the new id, and under the old one for what was still on its way; a record of the target stays."""
+        message = InboundMessage(1, CONTACT, 10, message_id="m")
+        others = [
+            InboundMessage(1, contact, connection, message_id="n")
+            for contact, connection in ((50, 10), (51, 13))
+        ]
+        with store.transaction() as repository:
+            mover(repository)
+            first, _, there = a_router(repository).resolve_many((message, *others))
+        with store.transaction() as repository:
+            carry_out(a_router(repository), move)
+        key = move.after(message.key)
+        redelivered = evolve(message, contact_id=key.contact_id, connection_id=key.connection_id)
+        with store.transaction() as repository:
+            again = a_router(repository).resolve_many((redelivered, message, others[1]))
+
+        assert [each.outcome for each in again] == [Outcome.DUPLICATE] * 3
+        assert [first.ticket.id, first.ticket.id, there.ticket.id] == [each.ticket.id for each in again]
 
     # --- the router on top -----------------------------------------------------------------------------------
 

@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 
 from ticketrouter.errors import TicketNotFoundError, TicketRouterError
 from ticketrouter.model import InboundMessage, Outcome, Resolution, Ticket, TicketKey, UniqueRule
-from ticketrouter.repository import ForgetsMessages
+from ticketrouter.moves import MovePlan, OnCollision
+from ticketrouter.repository import ForgetsMessages, MovesTickets
 from ticketrouter.router import TicketRouter
 from ticketrouter.testing import strategies as these
 from ticketrouter.testing.clock import FakeClock
@@ -45,8 +46,8 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
     """The state machine: subclass it, give `new_store`, and have pytest run its `TestCase`.
 
     Every operation is a transaction of the host: messages of all kinds, direct and in groups, from two companies
-    that have the same ids; redeliveries, also after closing; batches; whatever the desk does; rows that the host
-    closes behind the router's back, and transactions that it rolls back. After each of them every row is as the
+    that have the same ids; redeliveries, also after closing; batches; whatever the desk does; merges of contacts
+    and moves of connections; rows that the host closes behind the router's back, and transactions that it rolls back. After each of them every row is as the
     model foresees, so nothing is lost, and no key has two active tickets.
 
     `unique_rules` lists what `new_store` can be asked for, `other_statuses` the closed words that only the host
@@ -72,6 +73,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         with self.store.transaction() as repository:
             statuses = repository.statuses
             self.forgets = isinstance(repository, ForgetsMessages)
+            self.moves = isinstance(repository, MovesTickets)
         # Without a rule, too, it begins as the law of one active ticket would have it.
         lawful = UniqueRule.ACTIVE_PER_CONNECTION if unique_rule is UniqueRule.NONE else unique_rule
         keys = st.just(TicketKey(1, 1, 1)) | these.keys
@@ -189,6 +191,36 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
             lambda router: router.transfer(*ref, connection_id),
         )
 
+    @precondition(lambda self: self.moves)
+    @rule(company_id=these.companies, ids=these.two_contacts, on_collision=these.on_collision)
+    def merge_contacts(self, company_id: int, ids: tuple[int, int], on_collision: OnCollision) -> None:
+        """Two records turn out to be one person."""
+        about = (company_id, *ids)
+        self.same(
+            lambda: self.model.move("contact_id", *about, on_collision.value),
+            lambda router: _moved(
+                router.plan_merge_contacts(*about, on_collision=on_collision),
+                router.merge_contacts(*about, on_collision=on_collision),
+                self.numbers,
+            ),
+            whose=False,
+        )
+
+    @precondition(lambda self: self.moves)
+    @rule(company_id=these.companies, ids=these.two_connections, on_collision=these.on_collision)
+    def move_connection(self, company_id: int, ids: tuple[int, int], on_collision: OnCollision) -> None:
+        """One connection takes over from another."""
+        about = (company_id, *ids)
+        self.same(
+            lambda: self.model.move("connection_id", *about, on_collision.value),
+            lambda router: _moved(
+                router.plan_move_connection(*about, on_collision=on_collision),
+                router.move_connection(*about, on_collision=on_collision),
+                self.numbers,
+            ),
+            whose=False,
+        )
+
     @precondition(lambda self: self.model.rows)
     @rule(nth=these.nth)
     def close_as_another_company(self, nth: int) -> None:
@@ -256,10 +288,12 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
 
     # --- how the two are told, and compared ------------------------------------------------------------------
 
-    def same(self, foreseen: Callable[[], Any], act: Callable[[TicketRouter], Any]) -> None:
-        """The model and the router answer the same."""
-        expected = self.outcome(foreseen)
-        actual = self.outcome(lambda: self.done(act))
+    def same(
+        self, foreseen: Callable[[], Any], act: Callable[[TicketRouter], Any], *, whose: bool = True
+    ) -> None:
+        """The model and the router answer the same; `whose`: a refusal is also about the same ticket."""
+        expected = self.outcome(foreseen, whose=whose)
+        actual = self.outcome(lambda: self.done(act), whose=whose)
 
         assert expected == actual
 
@@ -276,12 +310,12 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
             raise refused
         return answer
 
-    def outcome(self, act: Callable[[], Any]) -> Any:
+    def outcome(self, act: Callable[[], Any], *, whose: bool = True) -> Any:
         """Return what came of it, as plain values that later changes do not show in."""
         try:
             return self.plain(act())
         except TicketRouterError as error:
-            return type(error), self.plain(getattr(error, "ticket", None))
+            return type(error), self.plain(getattr(error, "ticket", None)) if whose else None
 
     def plain(self, value: Any) -> Any:
         """Return rows for tickets, and copies of rows."""
@@ -368,6 +402,14 @@ def _number(row: Row) -> int:
 def _routed(resolution: Resolution) -> tuple[str, Ticket | None]:
     ticket = None if resolution.outcome is Outcome.IGNORED else resolution.ticket
     return str(resolution.outcome), ticket
+
+
+def _moved(planned: MovePlan, done: MovePlan, numbers: dict[Any, int]) -> Any:
+    assert planned == done
+    closed = [
+        (numbers[closing.ticket.id], closing.kept and numbers[closing.kept.id]) for closing in done.closes
+    ]
+    return sorted(closed), sorted(numbers[ticket_id] for ticket_id in done.repoints)
 
 
 def _about(row: Row, message: InboundMessage) -> InboundMessage:

@@ -77,7 +77,7 @@ class Model:
         self.rows = list(rows)
         self.now = now
         self.words = statuses
-        self.routed: dict[object, tuple[Row, datetime]] = {}
+        self.routed: dict[tuple[Any, Any, Any], tuple[Row, datetime]] = {}
 
     # What is there.
 
@@ -252,6 +252,42 @@ class Model:
             raise BlockedBySchemaError(seen(taken), UniqueRule(self.unique_rule))
         row |= {"connection_id": connection_id, "updated_at": self.now}
         return row
+
+    def move(
+        self, part: str, company_id: int, source_id: int, target_id: int, on_collision: str
+    ) -> tuple[list[tuple[int, int | None]], list[int]]:
+        """Give all rows of one contact, or on one connection, to another; return who is closed for whom, and who moves."""
+        source = [row for row in self.rows if (row["company_id"], row[part]) == (company_id, source_id)]
+        target = [row for row in self.rows if (row["company_id"], row[part]) == (company_id, target_id)]
+        other = "connection_id" if part == "contact_id" else "contact_id"
+        pairs = [(one, two) for one in source for two in target if self.exclude(one, two, part, other)]
+        if pairs:
+            raise BlockedBySchemaError(seen(pairs[0][1]), UniqueRule(self.unique_rule))
+        closed: list[tuple[int, int | None]] = []
+        for place in sorted({row[other] for row in source if self.is_active(row)}):
+            rivals = [row for row in (*source, *target) if row[other] == place and self.is_active(row)]
+            newest, *older = sorted(rivals, key=recency, reverse=True)
+            if older and on_collision == "refuse":
+                raise ActiveTicketExistsError(seen(newest))
+            if older and on_collision == "close_all":
+                closed += [(row["id"], None) for row in rivals]
+            else:
+                closed += [(row["id"], newest["id"]) for row in older]
+        for number, _ in closed:
+            self.close(self.rows[number - 1])
+        for row in source:
+            row[part] = target_id
+        if part == "connection_id":
+            for (company, connection, message_id), routed in list(self.routed.items()):
+                if (company, connection) == (company_id, source_id):
+                    self.routed.setdefault((company, target_id, message_id), routed)
+        return sorted(closed), [row["id"] for row in source]
+
+    def exclude(self, one: Row, two: Row, part: str, other: str) -> bool:
+        """Tell whether the unique rule has no room for both, once one is where the other is."""
+        if self.unique_rule == "one_per_contact":
+            return part == "contact_id"
+        return self.unique_rule == "one_per_connection" and one[other] == two[other]
 
     def refuse_second(self, key: TicketKey) -> None:
         """Refuse a key that is taken."""

@@ -16,8 +16,9 @@ from ticketrouter.choices import Policy
 from ticketrouter.errors import ConflictError
 from ticketrouter.lifecycle import Write
 from ticketrouter.model import InboundMessage, Reason, Ticket, TicketKey, UniqueRule
+from ticketrouter.moves import KeyPart, Move, MovePlan
 from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Snapshot, Touched, Unread, touching
-from ticketrouter.repository import TicketRepository, Touches
+from ticketrouter.repository import MovesTickets, TicketRepository, Touches
 from ticketrouter.router import TicketRouter
 from ticketrouter.testing.clock import FakeClock
 from ticketrouter.testing.store import Store
@@ -37,6 +38,11 @@ OTHER_COMPANY = TicketKey(2, CONTACT, 10)
 """Another company that uses the same ids."""
 ONE_ROW = {UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT}
 """The rules that leave no room for a second row on a key, whatever the status of the first."""
+
+
+MERGE = Move(KeyPart.CONTACT, 1, CONTACT, 77)
+LEAVE = Move(KeyPart.CONNECTION, 1, 10, 13)
+MOVES = {"merge": MERGE, "move": LEAVE}
 
 
 class Undo(Exception):  # noqa: N818 - it is no error
@@ -94,6 +100,12 @@ def reopen(ticket: Ticket, **changes: Any) -> Reopen:
     return Reopen(ticket, LATER, Reason.WITHIN_REOPEN_WINDOW, unread=Unread(add=1), **changes)
 
 
+def moved(ticket: Ticket, move: Move, **changes: Any) -> Ticket:
+    """Return a ticket as it is after a move."""
+    key = move.after(ticket.key)
+    return evolve(ticket, contact_id=key.contact_id, connection_id=key.connection_id, **changes)
+
+
 # --- steps ---------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +145,34 @@ def touch(store: Store, message: InboundMessage) -> Touched | Snapshot | None:
         if not isinstance(repository, Touches):
             pytest.skip("this repository has no touch (Touches)")
         return repository.touch(touching(message, policy, Lookup.of(message, policy), LATER))
+
+
+def given_two_sides(store: Store, move: Move) -> list[Ticket]:
+    """Insert a source with two active tickets and a closed one, a newer rival at the target, and strangers."""
+    beside = evolve(KEY, connection_id=40) if move is MERGE else evolve(KEY, contact_id=40)
+    return given(
+        store,
+        an_active(store),
+        a_closed(store),
+        a_waiting(store, move.after(KEY), updated_at=NOW + timedelta(minutes=1)),
+        an_active(store, beside),
+        an_active(store, evolve(move.after(KEY), company_id=2)),
+        an_active(store, OTHER_COMPANY),
+        an_active(store, TicketKey(1, 50, 50)),
+    )
+
+
+def carry_out(router: TicketRouter, move: Move, **options: Any) -> MovePlan:
+    """Carry out a move by a router."""
+    act = router.merge_contacts if move.part is KeyPart.CONTACT else router.move_connection
+    return act(move.company_id, move.source_id, move.target_id, **options)
+
+
+def mover(repository: TicketRepository) -> MovesTickets:
+    """Return the repository as one that moves tickets; skip the test where it is none."""
+    if not isinstance(repository, MovesTickets):
+        pytest.skip("this repository moves no tickets (MovesTickets)")
+    return repository
 
 
 def assert_conflict(store: Store, decision: Write) -> None:

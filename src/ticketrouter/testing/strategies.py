@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from ticketrouter.choices import Effect, Policy, Reopen, Scope
 from ticketrouter.model import InboundMessage, MessageKind, StatusScheme, Ticket, TicketKey, UniqueRule
+from ticketrouter.moves import OnCollision
 from ticketrouter.policy import Snapshot
 from ticketrouter.testing.model import Plan
 
@@ -50,6 +52,12 @@ users: st.SearchStrategy[int] = st.sampled_from([1, 2])
 group_ids: st.SearchStrategy[int | None] = st.sampled_from([None, 9])
 message_ids: st.SearchStrategy[str] = st.sampled_from(["a", "b", "c", "d"])
 perhaps_message_ids: st.SearchStrategy[str | None] = st.none() | message_ids
+
+two_contacts: st.SearchStrategy[tuple[int, int]] = st.sampled_from([*permutations([1, 2, 9], 2)])
+"""One contact and another one; 9 is a group."""
+two_connections: st.SearchStrategy[tuple[int, int]] = st.sampled_from([*permutations([1, 2, 3], 2)])
+"""One connection and another one."""
+on_collision = st.just(OnCollision.KEEP_NEWEST) | st.sampled_from(OnCollision)
 
 keys = st.builds(TicketKey, companies, contacts, connections)
 
