@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,24 @@ def test_the_kit_has_a_test_for_every_clause() -> None:
     for name, test in tests.items():
         if match := re.match(r"test_r(\d+)_", name):
             assert f"R{match[1]}" in (test.__doc__ or "").partition(":")[0], name
+
+
+def test_the_page_lists_every_wrong_repository() -> None:
+    """Each with the place where it is run, and the clause that catches it."""
+    page = Path(__file__).parent.parent / "docs/reference/testing.md"
+    listed = re.findall(
+        r"(?m)^\| ([a-z ]+) \| (memory|SQLite|PostgreSQL|MariaDB) \| (R\d+) \|$", page.read_text("utf-8")
+    )
+    place = {"sqlite": "SQLite", "psycopg": "PostgreSQL", "pymysql": "MariaDB"}
+
+    assert listed == [
+        *((in_words(kind), "memory", clause) for kind, clause in IN_MEMORY.items()),
+        *((in_words(case.kind), place[case.backend], case.clause) for case in ON_DATABASES),
+    ]
+
+
+def in_words(kind: type) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", kind.__name__).lower()
 
 
 # --- wrong ones in memory --------------------------------------------------------------------------------------
