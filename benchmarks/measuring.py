@@ -127,6 +127,8 @@ class Client:
         """Close every contender."""
         self._open.close()
         self._runner.run(self._open_async.aclose())
+        self._runner.close()
+        self._runner = asyncio.Runner()  # which has no loop before it is used
         self._sends.clear()
         self._rates.clear()
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
+from math import inf
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL, text
 
 from benchmarks import figures, report
-from benchmarks.cells import Extent, plan, plan_of_log
+from benchmarks.cells import CONNECTION, FIRST_CONTACT, Arrival, Extent, plan, plan_of_log
 from benchmarks.figures import Results
+from benchmarks.measuring import Client
+from benchmarks.stands import TICKETS, engine_of, fill
+from tests.backends import Databases
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -76,6 +82,36 @@ def test_a_log_is_routed_in_its_order(tmp_path: Path) -> None:
     results = figures.read(tmp_path / "log.json")
     judge(results)
     assert set(plan_of_log("sqlite", 200)) == set(results.figures)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql", "mariadb"])
+def test_everybody_does_the_same_work(database: str, databases: Databases) -> None:
+    """Who routes the same messages leaves the same tickets behind, with the same counts."""
+    cells = plan_of_log(database, 1_000)
+    url = databases.new(database)
+    with engine_of(url) as engine:
+        fill(engine, cells[0].stand)
+    client = Client(0)
+    left, expected = {}, {}
+    for number, cell in enumerate(cells):
+        client.prepare(cell, url)
+        known = FIRST_CONTACT + 10 * number
+        contacts = [known, known + 1, number, known, number, known + 2]
+        arrived = [Arrival(contact, here) for contact in contacts for here in (CONNECTION, 7)]
+        before = counts(url)
+        client.drive(cell, arrived if cell.batch is None else [arrived], until=inf)
+        left[cell.way] = counts(url) - before
+        expected[cell.way] = Counter((str(arrival.contact), str(arrival.connection)) for arrival in arrived)
+    client.close()
+    databases.drop(url)
+
+    assert expected == left
+
+
+def counts(url: URL) -> Counter[tuple[str, str]]:
+    with engine_of(url) as engine, engine.connect() as connection:
+        asked = f"SELECT contact_id, connection_id, unread_messages FROM {TICKETS}"
+        return Counter({(contact, here): count for contact, here, count in connection.execute(text(asked))})
 
 
 @pytest.mark.parametrize(

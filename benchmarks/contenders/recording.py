@@ -59,7 +59,7 @@ def record(connection: Connection, cell: Cell) -> Recording:
     stranger = Arrival(FIRST_CONTACT - 1 - randrange(10**9), CONNECTION)
     return Recording(
         tuple(_sent(connection, acquaintance(cell), Outcome.REUSED)),
-        _sent(connection, stranger, Outcome.CREATED)[-1],
+        *_sent(connection, stranger, Outcome.CREATED, only_inserts=True),
     )
 
 
@@ -68,7 +68,9 @@ def acquaintance(cell: Cell) -> Arrival:
     return Arrival(FIRST_CONTACT + cell.stand.contacts - 1, CONNECTION)
 
 
-def _sent(connection: Connection, probe: Arrival, expected: Outcome) -> list[Step]:
+def _sent(
+    connection: Connection, probe: Arrival, expected: Outcome, *, only_inserts: bool = False
+) -> list[Step]:
     seen: list[tuple[Any, Any]] = []
 
     def watch(_conn: object, _cursor: object, _sql: str, given: Any, context: Any, _many: bool) -> None:
@@ -93,6 +95,7 @@ def _sent(connection: Connection, probe: Arrival, expected: Outcome) -> list[Ste
             _filler(given, probe, ticket_id),
         )
         for context, given in seen
+        if context.isinsert or not only_inserts
     ]
 
 
