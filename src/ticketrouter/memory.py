@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeAlias, assert_never
 
 from attrs import evolve
 
 from ticketrouter import checks
+from ticketrouter.batch import Joint
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.errors import ConflictError, InvalidMessageError
@@ -154,6 +155,16 @@ class InMemoryTicketRepository:
                     if (company_id, connection_id) == (move.company_id, move.source_id):
                         self._routed.setdefault((company_id, move.target_id, message_id), to)
 
+    def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+        """Find what must be known to decide on several messages: see `Batches.load_many`."""
+        with self._lock:
+            return [self.load(lookup) for lookup in lookups]
+
+    def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        """Carry out several decisions: see `Batches.commit_many`."""
+        with self._lock:
+            return [self._joined(joint) for joint in joints]
+
     def forget_messages(self, before: datetime) -> int:
         """Forget the message ids that were recorded before a time: see `ForgetsMessages.forget_messages`."""
         moment = checks.as_utc("before", before)
@@ -223,10 +234,23 @@ class InMemoryTicketRepository:
         self._refuse_taken(evolve(ticket.key, connection_id=decision.connection_id), besides=ticket)
         return self._put(evolve(ticket, connection_id=decision.connection_id, updated_at=decision.at))
 
+    def _joined(self, joint: Joint) -> Ticket | None:
+        places = [_place(ref) for ref in joint.message_refs]
+        if any(place in self._routed for place in places):
+            return None
+        try:
+            first = self.commit(evolve(joint.first, message_ref=None))
+        except ConflictError:
+            return None
+        count = joint.last_count(first.unread_messages)
+        self._put(evolve(first, unread_messages=count, updated_at=joint.at))
+        self._routed.update((place, (first.id, joint.at)) for place in places)
+        return first
+
     def _recorded(self, ref: MessageRef | None, write: Callable[[], Ticket]) -> Ticket:
         if ref is None:
             return write()
-        place = (ref.key.company_id, ref.key.connection_id, ref.message_id)
+        place = _place(ref)
         if place in self._routed:
             raise ConflictError("the message was routed meanwhile")
         ticket = write()
@@ -342,6 +366,10 @@ class InMemoryTicketRepository:
         return self._tickets.get(self._routed[place][0]) if place in self._routed else None
 
 
+def _place(ref: MessageRef) -> tuple[Id, Id, Id]:
+    return ref.key.company_id, ref.key.connection_id, ref.message_id
+
+
 def _closing(ticket: Ticket) -> tuple[datetime, int, Id]:
     return (ticket.closed_at or ticket.updated_at, *id_order(ticket.id))
 
@@ -404,6 +432,14 @@ class AsyncInMemoryTicketRepository:
     async def commit_move(self, plan: MovePlan) -> None:
         """Carry out a plan at once: see `MovesTickets.commit_move`."""
         self._sync.commit_move(plan)
+
+    async def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+        """Find what must be known to decide on several messages: see `Batches.load_many`."""
+        return self._sync.load_many(lookups)
+
+    async def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        """Carry out several decisions: see `Batches.commit_many`."""
+        return self._sync.commit_many(joints)
 
     async def forget_messages(self, before: datetime) -> int:
         """Forget old message ids: see `ForgetsMessages.forget_messages`."""

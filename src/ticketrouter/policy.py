@@ -104,6 +104,7 @@ class Snapshot:
         occupant: the row that the host's unique rule puts in the way of a new one, whatever its status.
         routed: the ticket that this message id was given.
         unique_rule: what the host's schema enforces.
+        remembers: whether message ids are recorded, so that a redelivery would be known.
     """
 
     active: tuple[Ticket, ...] = field(default=(), converter=as_tuple)
@@ -111,6 +112,7 @@ class Snapshot:
     occupant: Ticket | None = None
     routed: Ticket | None = None
     unique_rule: UniqueRule = field(default=UniqueRule.ACTIVE_PER_CONNECTION, converter=_unique_rule)
+    remembers: bool = True
 
     def active_on(self, connection_id: Id) -> Ticket | None:
         """Return the active ticket on a connection: the most recently active, ties to the highest id."""

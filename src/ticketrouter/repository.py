@@ -26,9 +26,11 @@ key on the other connection is free; else ConflictError.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from ticketrouter.batch import Joint
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Write
 from ticketrouter.model import StatusScheme, Ticket
@@ -128,6 +130,55 @@ class AsyncTouches(Protocol):
 
     async def touch(self, touch: Touch) -> Touched | Snapshot | None:
         """See `Touches.touch`."""
+        ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """The optional ability to look, and to write, for many messages at once.
+
+    Both obey the clauses of the port as if each lookup, and each decision, had come alone (R1 to R11), in any order of
+    the store's choosing. A store that several transactions write to writes in the order of `key_order`, so that two
+    batches never wait for each other in a circle.
+    """
+
+    def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+        """Find what must be known to decide on several messages; nothing is written, but what a lookup claims.
+
+        Returns:
+            A Snapshot for each lookup, in their order; None: here messages must go one by one.
+
+        Raises:
+            ContentionError: if only a restart of the host's transaction can cure it (R11).
+        """
+        ...
+
+    def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        """Carry out several decisions, each with what later messages add to its ticket.
+
+        Args:
+            joints: what is to be done, each to another ticket.
+
+        Returns:
+            For each, the ticket as its first message left it; None: it has lost a race, and nothing of it was
+            written, no message id either.
+
+        Raises:
+            ContentionError: if only a restart of the host's transaction can cure it (R11).
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncBatches(Protocol):
+    """The same for asynchronous code: see `Batches`."""
+
+    async def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+        """See `Batches.load_many`."""
+        ...
+
+    async def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        """See `Batches.commit_many`."""
         ...
 
 

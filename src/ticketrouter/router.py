@@ -6,7 +6,7 @@ asks a repository; a test compares their syntax trees, so change both or neither
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -14,9 +14,11 @@ from typing import Any, TypeAlias, TypeVar
 from attrs import evolve
 
 from ticketrouter import checks
+from ticketrouter.batch import Given, Plan, checked_batch, plan
 from ticketrouter.checks import Id
 from ticketrouter.choices import Policy
 from ticketrouter.errors import (
+    BlockedBySchemaError,
     ConflictError,
     ContentionError,
     InvalidMessageError,
@@ -36,7 +38,15 @@ from ticketrouter.lifecycle import (
     transfer_ticket,
 )
 from ticketrouter.log import log_answer, log_move
-from ticketrouter.model import Change, InboundMessage, Resolution, Ticket, TicketKey, newest_first
+from ticketrouter.model import (
+    Change,
+    InboundMessage,
+    Resolution,
+    StatusScheme,
+    Ticket,
+    TicketKey,
+    newest_first,
+)
 from ticketrouter.moves import KeyPart, Move, MovePlan, OnCollision, as_on_collision, plan_move
 from ticketrouter.policy import (
     Create,
@@ -53,9 +63,11 @@ from ticketrouter.policy import (
     touching,
 )
 from ticketrouter.repository import (
+    AsyncBatches,
     AsyncMovesTickets,
     AsyncTicketRepository,
     AsyncTouches,
+    Batches,
     MovesTickets,
     TicketRepository,
     Touches,
@@ -67,6 +79,8 @@ Clock: TypeAlias = Callable[[], datetime]
 """What tells the present, with a time zone."""
 MAX_ATTEMPTS = 1000
 """The most lost races in a row that a router may be told to bear: each holds the host's transaction open."""
+
+_WORTH_IT = 2
 
 _Seen = TypeVar("_Seen")
 _Ability = TypeVar("_Ability")
@@ -105,6 +119,7 @@ class TicketRouter:
         _check(repository, TicketRepository, "repository")
         self._repository = repository
         self._touches = repository if isinstance(repository, Touches) else None
+        self._batches = repository if isinstance(repository, Batches) else None
         self._mover = repository if isinstance(repository, MovesTickets) else None
         self._policy = _checked_policy(policy)
         self._clock = clock
@@ -130,20 +145,7 @@ class TicketRouter:
             after a lost race.
         """
         _check(message, InboundMessage, "message")
-        policy = _policy_for(self._policy, message.key)
-        lookup = Lookup.of(message, policy)
-        now: datetime | None = None
-        seen: Snapshot | None = None
-        if self._touches is not None:
-            now = _now(self._clock)
-            touch = touching(message, policy, lookup, now)
-            met = self._touches.touch(touch)
-            if isinstance(met, Touched):
-                return _joined(touch, met)
-            seen = met
-        see = partial(self._look, seen, lookup)
-        decision, ticket = self._settle(see, partial(_decide, message=message, policy=policy), now)
-        return _resolution(decision, ticket)
+        return self._resolve(message, _policy_for(self._policy, message.key))
 
     def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
         """Find the tickets of several messages, in their order and with the same results as one by one.
@@ -155,10 +157,35 @@ class TicketRouter:
             One Resolution per message, in the same order.
 
         Raises:
+            InvalidMessageError: if one of them is no InboundMessage, or there are more than 10,000; or if the
+                policy of one is none. Nothing was read or written.
             TicketRouterError: as `resolve`, at the first message that fails; what came before it is in the
                 host's transaction, for the host to commit or to roll back.
+
+        Statements:
+            One `load_many` and one `commit_many`, where the repository can; and those of `resolve` for each message
+            that has lost a race, or for all of them where one is blocked by the unique rule.
         """
-        return [self.resolve(message) for message in messages]
+        batch = checked_batch(list(messages))
+        for message in batch:
+            _check(message, InboundMessage, "message")
+        policies = [_policy_for(self._policy, message.key) for message in batch]
+        if self._batches is None or len(batch) < _WORTH_IT:
+            return [self._resolve(*each) for each in zip(batch, policies, strict=True)]
+        lookups = [Lookup.of(message, policy) for message, policy in zip(batch, policies, strict=True)]
+        found = self._batches.load_many(lookups)
+        if found is None:
+            return [self._resolve(*each) for each in zip(batch, policies, strict=True)]
+        times = [_now(self._clock) for _ in batch]
+        planned = _planned(batch, found, policies, times, self._repository.statuses)
+        if planned is None:
+            return [self._resolve(*each) for each in zip(batch, policies, times, strict=True)]
+        written = self._batches.commit_many(planned.joints)
+        again = {
+            place: self._resolve(batch[place], policies[place], times[place])
+            for place in planned.lost(written)
+        }
+        return _resolutions(planned, written, again)
 
     def explain(self, message: InboundMessage) -> Explanation:
         """Say what would become of a message now, why, and what would change that; nothing is written or locked.
@@ -301,6 +328,20 @@ class TicketRouter:
         see = partial(self._view, TicketRef(company_id, ticket_id), connection_id)
         answer, ticket = self._settle(see, choose)
         return _with_change(answer, ticket)
+
+    def _resolve(self, message: InboundMessage, policy: Policy, now: datetime | None = None) -> Resolution:
+        lookup = Lookup.of(message, policy)
+        seen: Snapshot | None = None
+        if self._touches is not None:
+            now = now or _now(self._clock)
+            touch = touching(message, policy, lookup, now)
+            met = self._touches.touch(touch)
+            if isinstance(met, Touched):
+                return _joined(touch, met)
+            seen = met
+        see = partial(self._look, seen, lookup)
+        decision, ticket = self._settle(see, partial(_decide, message=message, policy=policy), now)
+        return _resolution(decision, ticket)
 
     def _look(self, seen: Snapshot | None, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return self._load(lookup, overtaken=overtaken) if seen is None or overtaken else seen
@@ -515,6 +556,7 @@ class AsyncTicketRouter:
         _check(repository, AsyncTicketRepository, "repository")
         self._repository = repository
         self._touches = repository if isinstance(repository, AsyncTouches) else None
+        self._batches = repository if isinstance(repository, AsyncBatches) else None
         self._mover = repository if isinstance(repository, AsyncMovesTickets) else None
         self._policy = _checked_policy(policy)
         self._clock = clock
@@ -540,20 +582,7 @@ class AsyncTicketRouter:
             after a lost race.
         """
         _check(message, InboundMessage, "message")
-        policy = _policy_for(self._policy, message.key)
-        lookup = Lookup.of(message, policy)
-        now: datetime | None = None
-        seen: Snapshot | None = None
-        if self._touches is not None:
-            now = _now(self._clock)
-            touch = touching(message, policy, lookup, now)
-            met = await self._touches.touch(touch)
-            if isinstance(met, Touched):
-                return _joined(touch, met)
-            seen = met
-        see = partial(self._look, seen, lookup)
-        decision, ticket = await self._settle(see, partial(_decide, message=message, policy=policy), now)
-        return _resolution(decision, ticket)
+        return await self._resolve(message, _policy_for(self._policy, message.key))
 
     async def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
         """Find the tickets of several messages, in their order and with the same results as one by one.
@@ -565,10 +594,35 @@ class AsyncTicketRouter:
             One Resolution per message, in the same order.
 
         Raises:
+            InvalidMessageError: if one of them is no InboundMessage, or there are more than 10,000; or if the
+                policy of one is none. Nothing was read or written.
             TicketRouterError: as `resolve`, at the first message that fails; what came before it is in the
                 host's transaction, for the host to commit or to roll back.
+
+        Statements:
+            One `load_many` and one `commit_many`, where the repository can; and those of `resolve` for each message
+            that has lost a race, or for all of them where one is blocked by the unique rule.
         """
-        return [await self.resolve(message) for message in messages]
+        batch = checked_batch(list(messages))
+        for message in batch:
+            _check(message, InboundMessage, "message")
+        policies = [_policy_for(self._policy, message.key) for message in batch]
+        if self._batches is None or len(batch) < _WORTH_IT:
+            return [await self._resolve(*each) for each in zip(batch, policies, strict=True)]
+        lookups = [Lookup.of(message, policy) for message, policy in zip(batch, policies, strict=True)]
+        found = await self._batches.load_many(lookups)
+        if found is None:
+            return [await self._resolve(*each) for each in zip(batch, policies, strict=True)]
+        times = [_now(self._clock) for _ in batch]
+        planned = _planned(batch, found, policies, times, self._repository.statuses)
+        if planned is None:
+            return [await self._resolve(*each) for each in zip(batch, policies, times, strict=True)]
+        written = await self._batches.commit_many(planned.joints)
+        again = {
+            place: await self._resolve(batch[place], policies[place], times[place])
+            for place in planned.lost(written)
+        }
+        return _resolutions(planned, written, again)
 
     async def explain(self, message: InboundMessage) -> Explanation:
         """Say what would become of a message now, why, and what would change that; nothing is written or locked.
@@ -715,6 +769,22 @@ class AsyncTicketRouter:
         see = partial(self._view, TicketRef(company_id, ticket_id), connection_id)
         answer, ticket = await self._settle(see, choose)
         return _with_change(answer, ticket)
+
+    async def _resolve(
+        self, message: InboundMessage, policy: Policy, now: datetime | None = None
+    ) -> Resolution:
+        lookup = Lookup.of(message, policy)
+        seen: Snapshot | None = None
+        if self._touches is not None:
+            now = now or _now(self._clock)
+            touch = touching(message, policy, lookup, now)
+            met = await self._touches.touch(touch)
+            if isinstance(met, Touched):
+                return _joined(touch, met)
+            seen = met
+        see = partial(self._look, seen, lookup)
+        decision, ticket = await self._settle(see, partial(_decide, message=message, policy=policy), now)
+        return _resolution(decision, ticket)
 
     async def _look(self, seen: Snapshot | None, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return await self._load(lookup, overtaken=overtaken) if seen is None or overtaken else seen
@@ -907,6 +977,31 @@ class AsyncTicketRouter:
 
 def _decide(snapshot: Snapshot, now: datetime, *, message: InboundMessage, policy: Policy) -> Decision:
     return decide(message, snapshot, policy, now)
+
+
+def _planned(
+    batch: Sequence[InboundMessage],
+    found: Sequence[Snapshot],
+    policies: Sequence[Policy],
+    times: Sequence[datetime],
+    statuses: StatusScheme,
+) -> Plan | None:
+    given = [Given(*each) for each in zip(batch, found, policies, times, strict=True)]
+    try:
+        return plan(given, statuses)
+    except BlockedBySchemaError:
+        return None  # what comes before the message that fails is routed all the same, and it fails with what is there
+
+
+def _resolutions(
+    planned: Plan, written: Sequence[Ticket | None], again: Mapping[int, Resolution]
+) -> list[Resolution]:
+    instead = {place: resolution._ticket for place, resolution in again.items()}  # noqa: SLF001 - None if ignored
+    answers = planned.carried_out(written, instead)
+    return [
+        again[place] if place in again else _resolution(*_told(decision, ticket))
+        for place, (decision, ticket) in enumerate(answers)
+    ]
 
 
 def _joined(touch: Touch, met: Touched) -> Resolution:

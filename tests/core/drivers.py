@@ -17,7 +17,7 @@ from ticketrouter.policy import Lookup
 class Watched(InMemoryTicketRepository):
     """A memory that notes what it is asked, and lets rivals in just before a write; it looks before it writes."""
 
-    touch = None  # type: ignore[assignment]
+    touch = load_many = commit_many = None  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

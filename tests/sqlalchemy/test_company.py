@@ -94,6 +94,14 @@ def everything(place: Place, mapping: TicketMapping, rule: Rule) -> None:
             router.resolve(InboundMessage(1, PERSON, 10, message_id=f"second-{policy.scope}"))
             for active in (*router.active_tickets(1, PERSON), *router.active_tickets(1, GROUP)):
                 router.close(1, active.id)
+            batch = [
+                InboundMessage(1, contact, 10, message_id=f"{policy.scope}-{number}")
+                for number, contact in enumerate((PERSON, GROUP, PERSON))
+            ]
+            router.resolve_many(batch)
+            router.resolve_many([*batch, InboundMessage(1, PERSON, 10), InboundMessage(1, GROUP, 10)])
+            for active in (*router.active_tickets(1, PERSON), *router.active_tickets(1, GROUP)):
+                router.close(1, active.id)
     with place.begin() as connection:
         router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
         for move, source, target in (
@@ -104,7 +112,17 @@ def everything(place: Place, mapping: TicketMapping, rule: Rule) -> None:
                 move(1, source, target)
 
 
-CALLED = {"load", "get", "get_current", "touch", "commit", "survey_move", "commit_move"}
+CALLED = {
+    "load",
+    "get",
+    "get_current",
+    "touch",
+    "commit",
+    "load_many",
+    "commit_many",
+    "survey_move",
+    "commit_move",
+}
 """What `everything` calls of the repository, through the router or by itself."""
 OF_EVERY_COMPANY = {"forget_messages"}
 """The documented exception: a host's housekeeping, by age alone."""

@@ -6,7 +6,7 @@ rolled back, closed, retried or created. An error of the driver comes out as our
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar, assert_never
@@ -17,16 +17,18 @@ from sqlalchemy import Connection, CursorResult, Dialect, Executable, inspect
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
+from ticketrouter.batch import Joint
 from ticketrouter.checks import Id, as_member, as_utc
 from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError, TicketRouterError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.log import logger
-from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, id_order
+from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, id_order, key_order
 from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
 from ticketrouter.sqlalchemy.asynchronous import AsyncConnection, AsyncSession, async_scoped_session
 from ticketrouter.sqlalchemy.catalogue import schema_of
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
+from ticketrouter.sqlalchemy.many import ManyStatements, in_key_order
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
 from ticketrouter.sqlalchemy.moves import CLOSED_AT_ONCE, MoveStatements
 from ticketrouter.sqlalchemy.rules import Detected, detect
@@ -129,6 +131,25 @@ class SQLAlchemyTicketRepository:
         """
         self._in_host(lambda work: work.commit_move(plan))
 
+    def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+        """Find what must be known to decide on several messages: see `Batches.load_many`.
+
+        Statements:
+            One `SELECT` of active tickets; one each of closed ones, of rows in the way, and of recorded message ids,
+            where they are asked for; before them one write of the anchors where there is no unique rule. None in
+            AUTOCOMMIT, and on MariaDB without a unique rule: there messages go one by one.
+        """
+        return self._in_host(lambda work: work.load_many(lookups))
+
+    def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        """Carry out several decisions: see `Batches.commit_many`.
+
+        Statements:
+            One `INSERT` of new tickets, one locking `SELECT` and one `UPDATE` of those that are joined, one `INSERT`
+            of message ids. One by one, but in the same order: reopenings; on MariaDB new tickets and message ids too.
+        """
+        return self._in_host(lambda work: work.commit_many(joints))
+
     def forget_messages(self, before: datetime) -> int:
         """Forget the message ids that were recorded before a time: see `ForgetsMessages`.
 
@@ -201,6 +222,14 @@ class AsyncSQLAlchemyTicketRepository:
         """Carry out a plan: see `SQLAlchemyTicketRepository.commit_move`."""
         await self._run(lambda repository: repository.commit_move(plan))
 
+    async def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+        """Look for several messages: see `SQLAlchemyTicketRepository.load_many`."""
+        return await self._run(lambda repository: repository.load_many(lookups))
+
+    async def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        """Carry out several decisions: see `SQLAlchemyTicketRepository.commit_many`."""
+        return await self._run(lambda repository: repository.commit_many(joints))
+
     async def forget_messages(self, before: datetime) -> int:
         """Forget old message ids: see `SQLAlchemyTicketRepository.forget_messages`."""
         return await self._run(lambda repository: repository.forget_messages(before))
@@ -221,6 +250,7 @@ class _Plan:
     """What was found out once about a mapping on an engine, and the statements that follow from it."""
 
     statements: Statements
+    many: ManyStatements
     keeps_message_ids: bool
     keeps_anchors: bool
 
@@ -245,12 +275,18 @@ def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRul
             else Detected(as_member("unique_rule", UniqueRule, unique_rule))
         )
         found = inspect(connection)
+        statements = Statements(mapping, connection.dialect.name, detected)
         plan = known[mapping, schema, unique_rule] = _Plan(
-            Statements(mapping, connection.dialect.name, detected),
+            statements,
+            ManyStatements(statements),
             keeps_message_ids=found.has_table(mapping.message_ids.name, schema=schema),
             keeps_anchors=found.has_table(mapping.anchors.name, schema=schema),
         )
     return plan
+
+
+def _contact_order(contact: tuple[Id, Id]) -> tuple[Any, ...]:
+    return id_order(contact[0]), id_order(contact[1])
 
 
 def _warn_of_missing_ids(statements: Statements) -> None:
@@ -437,6 +473,183 @@ class _Work:
         for contact_id in sorted(contacts, key=id_order):
             self._claim(Lookup(company_id, contact_id))
 
+    # --- many at once ----------------------------------------------------------------------------------------
+
+    def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+        refs = [ref for lookup in lookups if (ref := self._ref_of(lookup)) is not None]
+        if refs and not self.plan.keeps_message_ids:
+            _warn_of_missing_ids(self.statements)
+            refs = []
+        if not self._takes_many(lookups):
+            return None
+        many, contacts = self.plan.many, {(lookup.company_id, lookup.contact_id) for lookup in lookups}
+        if self.statements.rule is UniqueRule.NONE:
+            claims = [self.statements.claim(*contact) for contact in sorted(contacts, key=_contact_order)]
+            self.connection.execute(claims[0][0], [values for _, values in claims])
+        reopening = {(lookup.company_id, lookup.contact_id) for lookup in lookups if lookup.closed}
+        occupying = many.occupying(contacts)
+        return many.snapshots(
+            lookups,
+            active=self._tickets(many.active(contacts)),
+            closed=self._tickets(many.closed(reopening)) if reopening else [],
+            occupying=[] if occupying is None else self._tickets(occupying),
+            routed=self._routed(refs),
+            remembers=self.plan.keeps_message_ids,
+        )
+
+    def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        # Every transaction takes its locks in this order, and in each step by key: new tickets, known ones, message ids.
+        created = self._create_many(joints)
+        joined = self._lock_many(joints)
+        reopened = {
+            place: joint.first.ticket for place, joint in enumerate(joints) if isinstance(joint.first, Reopen)
+        }
+        for place in self._record_many(joints, created | joined | reopened):
+            if place in created:
+                self._execute(self.statements.discard(created[place]))
+            for found in (created, joined, reopened):
+                found.pop(place, None)
+        reopened = self._one_by_one(joints, sorted(reopened, key=lambda place: key_order(joints[place].key)))
+        first = created | self._first_joined(joints, joined) | reopened
+        last = [
+            place
+            for place in first
+            if place in joined or (joints[place].later and not self._is_done(joints[place]))
+        ]
+        self._bump_many(joints, {place: first[place] for place in last})
+        return [first.get(place) for place in range(len(joints))]
+
+    def _is_done(self, joint: Joint) -> bool:
+        return self.plan.many.creates and isinstance(joint.first, Create)
+
+    def _one_by_one(self, joints: Sequence[Joint], places: Sequence[int]) -> dict[int, Ticket]:
+        """Carry out what the first messages decide, and return the tickets; a lost race leaves no message id."""
+        written: dict[int, Ticket] = {}
+        for place in places:
+            try:
+                written[place] = self.commit(evolve(joints[place].first, message_ref=None))
+            except ConflictError:
+                if isinstance(joints[place].first, Reopen) and self.plan.keeps_message_ids:
+                    for ref in joints[place].message_refs:
+                        self._execute(self.statements.forget(ref))
+        return written
+
+    def _takes_many(self, lookups: Sequence[Lookup]) -> bool:
+        """Tell whether many can be routed at once: else one by one is as good, or needed."""
+        if is_autocommit(self.connection) or not self.statements.counts:
+            return False
+        if not all(self._is_here(lookup.company_id) for lookup in lookups):
+            return False
+        unclaimed = self.statements.rule is UniqueRule.NONE and not self.plan.keeps_anchors
+        return not unclaimed and (
+            self.statements.rule is not UniqueRule.NONE or not self.statements.reads_may_be_old
+        )
+
+    @staticmethod
+    def _ref_of(lookup: Lookup) -> MessageRef | None:
+        if lookup.message_id is None or lookup.connection_id is None:
+            return None
+        return MessageRef(
+            TicketKey(lookup.company_id, lookup.contact_id, lookup.connection_id), lookup.message_id
+        )
+
+    def _tickets(self, sent: Sent) -> list[Ticket]:
+        return [self.statements.ticket(row) for row in self._execute(sent)]
+
+    def _routed(self, refs: Sequence[MessageRef]) -> dict[Any, Ticket]:
+        if not refs:
+            return {}
+        rows = self._execute(self.plan.many.routed(refs))
+        return {tuple(row[:3]): self.statements.ticket(row[3:]) for row in rows}
+
+    def _create_many(self, joints: Sequence[Joint]) -> dict[int, Ticket]:
+        """Create what can be; whatever stands against a ticket is told when its messages go one by one."""
+        if not self.plan.many.creates:
+            return self._one_by_one(joints, in_key_order(joints, Create))
+        places = {joints[place].key: place for place in in_key_order(joints, Create)}
+        by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for place in places.values():
+            first = joints[place].first
+            if isinstance(first, Create):
+                values = self.statements.create_joint(joints[place], first)
+                by_columns.setdefault(tuple(values), []).append(values)
+        made: dict[int, Ticket] = {}
+        for rows in by_columns.values():
+            for row in self.connection.execute(self.statements.create_statement, rows):
+                ticket = self.statements.ticket(row[:-1])
+                place = places[ticket.key]
+                joint = joints[place]
+                if joint.later:
+                    ticket = evolve(ticket, unread_messages=joint.first_count(0), updated_at=joint.first.at)
+                made[place] = ticket
+        return made
+
+    def _lock_many(self, joints: Sequence[Joint]) -> dict[int, Ticket]:
+        """Return the tickets that are still active on their keys, as they are now."""
+        places = {
+            joint.first.ticket.id: place
+            for place, joint in enumerate(joints)
+            if isinstance(joint.first, Reuse)
+        }
+        if not places:
+            return {}
+        seen = [joint.first.ticket for joint in joints if isinstance(joint.first, Reuse)]
+        now = self._tickets(self.plan.many.locked(seen))
+        return {places[each.id]: each for each in now if each.key == joints[places[each.id]].key}
+
+    def _record_many(self, joints: Sequence[Joint], tickets: Mapping[int, Ticket]) -> set[int]:
+        """Record the message ids, and return the Joints of which one was recorded meanwhile, with none left of them."""
+        if not self.plan.keeps_message_ids:
+            return set()
+        refs = [
+            (ref, place, ticket) for place, ticket in tickets.items() for ref in joints[place].message_refs
+        ]
+        if not refs:
+            return set()
+        refs.sort(key=lambda each: (*key_order(each[0].key)[::2], id_order(each[0].message_id)))
+        made = self._recorded_of([(ref, ticket, joints[place].at) for ref, place, ticket in refs])
+        lost = {place for ref, place, _ in refs if self._place_of(ref) not in made}
+        for ref, place, _ in refs:
+            if place in lost:
+                sent = (
+                    self.statements.forget(ref)
+                    if self._place_of(ref) in made
+                    else self.statements.forget_vain(ref)
+                )
+                self._execute(sent)
+        return lost
+
+    def _recorded_of(self, refs: Sequence[tuple[MessageRef, Ticket, datetime]]) -> set[tuple[Any, ...]]:
+        """Record message ids, and return the places of those that were not there."""
+        if self.plan.many.creates:
+            return {tuple(row) for row in self._execute(self.plan.many.recorded(refs))}
+        return {self._place_of(ref) for ref, ticket, at in refs if self._record(ref, ticket, at)}
+
+    def _place_of(self, ref: MessageRef) -> tuple[Any, Any, bytes]:
+        return ref.key.company_id, ref.key.connection_id, self.statements.digest(ref.message_id)
+
+    @staticmethod
+    def _first_joined(joints: Sequence[Joint], joined: Mapping[int, Ticket]) -> dict[int, Ticket]:
+        """Return each ticket as its first message leaves it, from what it is now."""
+        return {
+            place: evolve(
+                ticket,
+                unread_messages=joints[place].first_count(ticket.unread_messages),
+                updated_at=joints[place].first.at,
+            )
+            for place, ticket in joined.items()
+        }
+
+    def _bump_many(self, joints: Sequence[Joint], first: Mapping[int, Ticket]) -> None:
+        """Write what the last messages leave of tickets that nobody else can write now."""
+        if not first:
+            return
+        places = sorted(first, key=lambda place: key_order(joints[place].key))
+        counts = [joints[place].last_count(first[place].unread_messages) for place in places]
+        times = [joints[place].at for place in places]
+        for sent in self.plan.many.bumped([first[place] for place in places], counts, times):
+            self._execute(sent)
+
     def _create(self, decision: Create) -> Ticket:
         if not self._is_here(decision.key.company_id):
             raise InvalidMessageError(
@@ -555,7 +768,7 @@ class _Work:
                 "connection without AUTOCOMMIT, or add the unique index"
             )
         if self.plan.keeps_anchors:
-            self._execute(self.statements.claim(lookup))
+            self._execute(self.statements.claim(lookup.company_id, lookup.contact_id))
             return
         anchors = self.statements.mapping.anchors.fullname
         advice = (

@@ -44,6 +44,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine
 
+from ticketrouter.batch import Joint
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.lifecycle import Accept, Close, Transfer
@@ -80,7 +81,7 @@ class Statements:
     def __init__(self, mapping: TicketMapping, dialect_name: str, detected: Detected) -> None:
         self.mapping = mapping
         self.rule: UniqueRule = detected.rule
-        self._dialect_name = dialect_name
+        self.dialect_name = dialect_name
         self._detected = detected
         self._codecs = mapping.codecs(dialect_name)
         self._fields = tuple(field for field in FIELDS if field in mapping.columns)
@@ -89,7 +90,8 @@ class Statements:
         self._touches: dict[tuple[Scope, bool, bool], Executable] = {}
         self._get = self._build_get()
         self._get_current = self._get.with_for_update()
-        self._create = self._build_create()
+        self.create_statement = self._build_create()
+        """The `INSERT` of a new ticket, or of many."""
         self._stranger = self._build_stranger()
         self._reuse = self._build_reuse()
         self._reuse_as_seen = self._build_reuse_as_seen()
@@ -226,6 +228,15 @@ class Statements:
 
     def create(self, decision: Create) -> Sent:
         """Return the `INSERT` that gives no row where the unique rule stands against it."""
+        return self.create_statement, self._new_row(
+            decision, decision.unread_messages, decision.at
+        ) | self._token()
+
+    def create_joint(self, joint: Joint, first: Create) -> dict[str, Any]:
+        """Return what `create_statement` is sent with for a ticket that several messages join at once."""
+        return self._new_row(first, joint.last_count(first.unread_messages), joint.at)
+
+    def _new_row(self, decision: Create, count: int, updated_at: datetime) -> dict[str, Any]:
         key, statuses = decision.key, self.mapping.statuses
         values = {
             "company_id": key.company_id,
@@ -233,18 +244,23 @@ class Statements:
             "connection_id": key.connection_id,
             "status": statuses.of_new(is_group=decision.is_group, accepted=decision.accepted),
             "is_group": decision.is_group,
-            "unread_messages": decision.unread_messages,
+            "unread_messages": count,
             "user_id": decision.user_id,
             "queue_id": decision.queue_id,
             "created_at": decision.at,
-            "updated_at": decision.at,
+            "updated_at": updated_at,
         }
         row = {
             self.mapping.columns[field].key: self._codecs[field].encode(value)
             for field, value in values.items()
             if field in self.mapping.columns
         }
-        return self._create, row | self.mapping.further_values(decision) | self._token()
+        return row | self.mapping.further_values(decision)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the table has a count of unread messages."""
+        return "unread_messages" in self.mapping.columns
 
     def stranger(self, key: TicketKey) -> Sent | None:
         """Return the `SELECT` of a row that has the key by the index's words and not by the scheme's, if any can."""
@@ -268,7 +284,7 @@ class Statements:
         key. None: this database has no such statement, or none that is better than `load` and `commit`.
         """
         lookup, ref = touch.lookup, touch.message_ref
-        match self._dialect_name:
+        match self.dialect_name:
             case "postgresql":
                 variant = lookup.scope, lookup.closed, ref is not None
             case "sqlite" if ref is None:
@@ -283,7 +299,7 @@ class Statements:
 
     def touched(self, rows: Iterable[Sequence[Any]]) -> Touched | Snapshot | None:
         """Return what the rows of `touch` say."""
-        if self._dialect_name == "sqlite":
+        if self.dialect_name == "sqlite":
             return next((self._touched(row[:-1], row[-1]) for row in rows), None)
         found = list(rows)
         for role, *values in found:
@@ -400,13 +416,50 @@ class Statements:
             "message_id": self._message(ref.message_id),
         }
 
+    # --- what the statements about many tickets are made of ----------------------------------------------------
+
+    def encoded(self, field: str, value: Any) -> Any:
+        """Return a value as the column of its field takes it."""
+        return self._company(value) if field == "company_id" else self._codecs[field].encode(value)
+
+    def recorded(self, ref: MessageRef) -> dict[str, Any]:
+        """Return the primary key of a recorded message id."""
+        return self._ref(ref)
+
+    def digest(self, message_id: Id) -> bytes:
+        """Return what the record has of a message id."""
+        return sha256(encode_id(self._message(message_id)).encode()).digest()
+
+    def is_active(self) -> ColumnElement[bool]:
+        """Return the condition of an active ticket."""
+        return self._active()
+
+    def no_orphan(self) -> ColumnElement[bool]:
+        """Return the condition of a row that has its whole key."""
+        return self._no_orphan()
+
+    def latest_closing(self) -> list[ColumnElement[Any]]:
+        """Return the order in which the ticket that was closed last comes first."""
+        return self._latest_closing()
+
+    def occupying_words(self) -> ColumnElement[bool] | None:
+        """Return which rows of a contact a unique rule may put in the way; None: it puts none."""
+        occupying = self._occupying()
+        return None if occupying is None else occupying[-1]
+
+    def insert_unless_recorded(self) -> Any:
+        """Return the beginning of an `INSERT` into the record that leaves alone what is there."""
+        messages = self.mapping.message_ids
+        dialect: Any = postgresql if self.dialect_name == "postgresql" else sqlite
+        return dialect.insert(messages).on_conflict_do_nothing(index_elements=list(messages.primary_key))
+
     # --- keeping others away where no unique rule does ----------------------------------------------------------
 
-    def claim(self, lookup: Lookup) -> Sent:
+    def claim(self, company_id: Id, contact_id: Id) -> Sent:
         """Return the write of the contact's anchor row, which makes everybody else wait."""
         return self._claim, {
-            "company_id": self._company(lookup.company_id),
-            "contact_id": self._codecs["contact_id"].encode(lookup.contact_id),
+            "company_id": self._company(company_id),
+            "contact_id": self._codecs["contact_id"].encode(contact_id),
         }
 
     def lock(self, lookup: Lookup) -> Sent:
@@ -516,7 +569,7 @@ class Statements:
     # --- touch: an `UPDATE` that need not have seen its row -----------------------------------------------------
 
     def _build_touch(self, scope: Scope, with_closed: bool, with_message: bool) -> Executable:
-        if self._dialect_name == "sqlite":
+        if self.dialect_name == "sqlite":
             return self._build_touch_of_sqlite()
         if with_message:
             recorded = self._build_record_on_key().cte("recorded")
@@ -566,7 +619,7 @@ class Statements:
         alike = len({isinstance(column.type, Integer) for column in times}) == 1
         time = func.coalesce(*times) if alike and len(times) > 1 else columns["updated_at"]
         number: ColumnElement[Any] = columns["id"]
-        if isinstance(number.type, String) and self._dialect_name == "postgresql":
+        if isinstance(number.type, String) and self.dialect_name == "postgresql":
             number = number.collate("C")  # by code points, as Python sorts
         newest = select(columns["id"]).where(*(self._is(field, twin) for field in KEY), self._active(twin))
         return [*here, self._is_id(newest.order_by(time.desc().nulls_last(), number.desc()).limit(1))]
@@ -681,7 +734,7 @@ class Statements:
         variable which only the branch for duplicates sets to the token (see `ASK_VARIABLE`). `IGNORE` would also
         cut values short, and catching the error would leave a shared lock, at which two losers deadlock.
         """
-        match self._dialect_name:
+        match self.dialect_name:
             case "postgresql":
                 statement = postgresql.insert(table).on_conflict_do_nothing(**conflict)
                 return statement.returning(*returned, _NOT_TAKEN)
@@ -722,12 +775,12 @@ class Statements:
     @property
     def returns_updates(self) -> bool:
         """Whether this database answers an `UPDATE` with the rows that it has changed."""
-        return self._dialect_name in {"postgresql", "sqlite"}
+        return self.dialect_name in {"postgresql", "sqlite"}
 
     @property
     def reads_may_be_old(self) -> bool:
         """Whether a transaction may go on reading what others have changed, and then write over it."""
-        return self._dialect_name in {"mysql", "mariadb"}
+        return self.dialect_name in {"mysql", "mariadb"}
 
     def _new_count(self) -> ColumnElement[Any] | None:
         count = self.mapping.columns.get("unread_messages")
@@ -816,7 +869,7 @@ class Statements:
     def _build_claim(self) -> Any:
         anchors = self.mapping.anchors
         change = {"version": anchors.c.version + 1}
-        match self._dialect_name:
+        match self.dialect_name:
             case "postgresql":
                 on_postgresql = postgresql.insert(anchors).values(version=0)
                 return on_postgresql.on_conflict_do_update(

@@ -1,0 +1,189 @@
+"""Many messages at once over memory: the plan, its placeholders, and what becomes of a lost race."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+from attrs import evolve
+
+from tests.core.drivers import Watched
+from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
+from ticketrouter import (
+    BlockedBySchemaError,
+    InvalidMessageError,
+    Outcome,
+    Policy,
+    Reason,
+    Reopen,
+    Snapshot,
+    StatusScheme,
+    Ticket,
+    TicketKey,
+    TicketRouter,
+    UniqueRule,
+)
+from ticketrouter.batch import MOST, Given, Joint, plan
+from ticketrouter.memory import InMemoryTicketRepository
+from ticketrouter.model import key_order
+from ticketrouter.policy import Create, Lookup, Reuse, Unread
+
+
+class LosesFirst(InMemoryTicketRepository):
+    """Loses the race of the first thing that a batch is to write, to somebody who opens a ticket there."""
+
+    def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        TicketRouter(self, clock=lambda: NOW).resolve(a_message())
+        return super().commit_many(joints)
+
+
+class GoesOneByOne(InMemoryTicketRepository):
+    """Takes no batch, for a reason of its own."""
+
+    def load_many(self, lookups: Sequence[Lookup]) -> None:
+        del lookups
+
+
+def router(repository: InMemoryTicketRepository, policy: Policy = Policy()) -> TicketRouter:  # noqa: B008
+    return TicketRouter(repository, policy, clock=lambda: NOW)
+
+
+def given(*messages: object, snapshot: Snapshot = Snapshot(), policy: Policy = Policy()) -> list[Given]:  # noqa: B008
+    return [Given(message, snapshot, policy, NOW) for message in messages]  # type: ignore[arg-type]
+
+
+def test_what_several_messages_do_to_a_new_ticket_is_one_joint():
+    """It is created once; the others only count."""
+    planned = plan(given(a_message(message_id="a"), a_message(message_id="b")), StatusScheme())
+
+    (joint,) = planned.joints
+    assert isinstance(joint.first, Create)
+    assert (KEY, (Unread(None, 1),), ["a", "b"]) == (
+        joint.key, joint.later, [ref.message_id for ref in joint.message_refs]
+    )  # fmt: skip
+    assert (1, 2) == (joint.first_count(7), joint.last_count(1))
+
+
+def test_what_several_messages_do_to_a_known_ticket_is_one_joint():
+    """The count is followed from the one that the row turns out to have."""
+    snapshot = Snapshot(active=[a_ticket()])
+    planned = plan(
+        given(a_message(), a_message(unread_messages=5), a_message(), snapshot=snapshot), StatusScheme()
+    )
+
+    (joint,) = planned.joints
+    assert isinstance(joint.first, Reuse)
+    assert (KEY, 8, 6) == (joint.key, joint.first_count(7), joint.last_count(8))
+
+
+def test_a_ticket_still_to_be_created_goes_by_a_placeholder():
+    """Later decisions know it, as the newest of all."""
+    planned = plan(
+        given(a_message(), a_message(connection_id=200), a_message(connection_id=300)), StatusScheme()
+    )
+
+    assert [(), (0,), (1, 0)] == [each.other_active for each in planned.planned]
+    assert all(isinstance(ticket.id, UUID) for ticket in planned.planned[2].decision.other_active)
+
+
+def test_a_lost_race_is_run_again_for_its_messages_only():
+    """They join the winner's ticket; what names their ticket names that one."""
+    repository = LosesFirst()
+    first, other, second = router(repository).resolve_many(
+        [a_message(), a_message(connection_id=200), a_message()]
+    )
+
+    assert [Outcome.REUSED, Outcome.CREATED, Outcome.REUSED] == [
+        each.outcome for each in (first, other, second)
+    ]
+    assert [2, 1, 3] == [each.ticket.unread_messages for each in (first, other, second)]
+    assert (first.ticket,) == other.other_active
+    assert (other.ticket,) == second.other_active
+    assert [1, 2] == [ticket.id for ticket in repository.tickets]
+
+
+def test_each_message_of_a_batch_is_told_once(caplog: pytest.LogCaptureFixture):
+    """Those that had to be run again too."""
+    with caplog.at_level(logging.DEBUG, logger="ticketrouter"):
+        router(LosesFirst()).resolve_many([a_message(), a_message(connection_id=200), a_message()])
+
+    rivals = 1
+    assert rivals + 3 == len(caplog.records)
+
+
+def test_a_message_id_that_was_recorded_meanwhile_loses_the_race():
+    """Nothing of its Joint is written; run again, it is a redelivery."""
+
+    class Rival(InMemoryTicketRepository):
+        def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+            router(self).resolve(a_message(message_id="m", contact_id=11))
+            return super().commit_many(joints)
+
+    repository = Rival()
+    found = router(repository).resolve_many([a_message(), a_message(message_id="m")])
+
+    assert [Outcome.CREATED, Outcome.DUPLICATE] == [each.outcome for each in found]
+    assert Reason.ROUTED_FOR_ANOTHER_CONTACT is found[1].reason
+    assert {1: 11, 2: 10} == {ticket.id: ticket.contact_id for ticket in repository.tickets}
+
+
+def test_a_blocked_message_ends_a_batch_where_it_stands():
+    """What came before it is written, and the error names the ticket as it is there."""
+    repository = InMemoryTicketRepository(unique_rule=UniqueRule.ONE_PER_CONTACT)
+
+    with pytest.raises(BlockedBySchemaError) as caught:
+        router(repository).resolve_many([a_message(), a_message(connection_id=200), a_message(contact_id=11)])
+
+    assert repository.tickets == [caught.value.ticket]
+
+
+def test_a_repository_may_have_its_batches_go_one_by_one():
+    """They end alike."""
+    batch = [a_message(), a_message()]
+
+    assert router(InMemoryTicketRepository()).resolve_many(batch) == router(GoesOneByOne()).resolve_many(
+        batch
+    )
+
+
+def test_a_reopened_ticket_is_active_for_the_messages_after_it():
+    """The second message joins it, and tells what its first has changed."""
+    repository = InMemoryTicketRepository([a_closed_ticket(closed_at=NOW - HOUR)])
+    first, second = router(repository, Policy(reopen=Reopen.always())).resolve_many(
+        [a_message(), a_message()]
+    )
+
+    assert (Outcome.REOPENED, Outcome.REUSED) == (first.outcome, second.outcome)
+    assert first.change is not None
+    assert ("closed", "pending") == (first.change.old_status, first.change.new_status)
+    assert [evolve(first.ticket, unread_messages=5)] == [second.ticket] == repository.tickets
+
+
+def test_a_message_id_is_not_known_where_none_is_remembered():
+    """A host that dedupes by itself gets each message routed."""
+    unremembered = Snapshot(active=[a_ticket()], remembers=False)
+    planned = plan(
+        given(a_message(message_id="m"), a_message(message_id="m"), snapshot=unremembered), StatusScheme()
+    )
+
+    assert [Outcome.REUSED, Outcome.REUSED] == [each.decision.outcome for each in planned.planned]
+
+
+def test_a_batch_beyond_the_cap_is_refused_before_anything_is_read():
+    """Whether or not the repository takes batches."""
+    repository = Watched()
+
+    with pytest.raises(InvalidMessageError, match=f"at most {MOST} messages at once"):
+        router(repository).resolve_many([a_message()] * (MOST + 1))
+
+    assert [] == repository.calls
+    assert MOST == len(router(GoesOneByOne()).resolve_many([a_message()] * MOST))
+
+
+def test_keys_have_an_order_whatever_their_types():
+    """Numbers, then texts, then UUIDs, field by field."""
+    keys = [TicketKey(1, UUID(int=0), 1), TicketKey(1, "a", 2), TicketKey(1, 2, 3), TicketKey(1, 2, "1")]
+
+    assert [keys[2], keys[3], keys[1], keys[0]] == sorted(keys, key=key_order)
