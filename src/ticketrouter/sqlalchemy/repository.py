@@ -430,8 +430,6 @@ class _Work:
             raise RepositoryError(
                 "a move is several statements in one transaction: use a connection without AUTOCOMMIT"
             )
-        if not plan.repoints:
-            return
         move, closing = plan.move, [each.ticket for each in plan.closes]
         sent = MoveStatements(self.statements, move)
         try:

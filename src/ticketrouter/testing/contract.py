@@ -689,6 +689,20 @@ class TicketRepositoryContract(ConcurrentClauses):
         assert [each.outcome for each in again] == [Outcome.DUPLICATE] * 3
         assert [first.ticket.id, first.ticket.id, there.ticket.id] == [each.ticket.id for each in again]
 
+    def test_r8_message_ids_go_on_from_a_connection_that_has_no_tickets_any_more(self, store: Store) -> None:
+        """R8: what was recorded on a connection is known on every one that it is moved to, its tickets or not."""
+        message = InboundMessage(1, CONTACT, 10, message_id="m")
+        with store.transaction() as repository:
+            mover(repository)
+            router = a_router(repository)
+            first = router.resolve(message)
+            router.move_connection(1, 10, 13)
+            done = router.move_connection(1, 10, 14)
+            again = router.resolve(evolve(message, connection_id=14))
+
+        assert done.repoints == ()
+        assert (Outcome.DUPLICATE, first.ticket.id) == (again.outcome, again.ticket.id)
+
     # --- the router on top -----------------------------------------------------------------------------------
 
     def test_an_ignored_message_leaves_no_trace(self, store: Store) -> None:

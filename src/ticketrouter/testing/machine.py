@@ -295,7 +295,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         expected = self.outcome(foreseen, whose=whose)
         actual = self.outcome(lambda: self.done(act), whose=whose)
 
-        assert expected == actual
+        assert expected == actual, f"the model says {expected}, the router {actual}"
 
     def done(self, act: Callable[[TicketRouter], Any]) -> Any:
         """Do something in a transaction of its own; a refusal of ours leaves it usable, and it is committed."""
