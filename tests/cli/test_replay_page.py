@@ -147,6 +147,17 @@ def test_the_page_holds_no_markup_of_the_log(written):
     assert json.loads(data)["contacts"][1]["contact"] == EVIL
 
 
+def test_the_page_does_not_tell_where_the_log_lies(written, tmp_path):
+    """It is called by the name of the file, or standard input."""
+    ticketrouter("replay", str(written.parent / "log.jsonl"), *TWO, "--html", "page.html", cwd=tmp_path)
+    ticketrouter("replay", "-", *TWO, "--html", "stdin.html", cwd=tmp_path)
+
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<title>Replay of log.jsonl</title>" in page
+    assert str(written.parent) not in page
+    assert "<h1>Replay of standard input</h1>" in (tmp_path / "stdin.html").read_text(encoding="utf-8")
+
+
 def test_the_page_needs_its_extra(tmp_path):
     """Without it one line says what to install, before anything is read, and no file is made."""
     (tmp_path / "vl_convert.py").write_text("raise ModuleNotFoundError(name='vl_convert')")

@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import vl_convert
 from attrs import asdict
 
+from ticketrouter.cli.files import STANDARD_INPUT
 from ticketrouter.cli.page import page
 from ticketrouter.cli.replay.contacts import MOST_MESSAGES, Contact
 from ticketrouter.cli.replay.result import Difference, Result, longest_first
@@ -58,7 +60,8 @@ def html(result: Result, timeline: Timeline, contacts: Sequence[Contact]) -> str
     return page(
         "replay.html",
         about=about(result),
-        log=result.log,
+        # Where the log lies is nobody's business who is sent the page.
+        log=Path(result.log).name if result.log != STANDARD_INPUT else "standard input",
         verdict=differences_text(result),
         policies=result.policies,
         facts=_rows(result),
