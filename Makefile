@@ -50,6 +50,7 @@ compat: $(OLDER)/.installed ## The adapter's tests on SQLAlchemy 2.0.
 
 docs: $(VENV)/.installed ## The site, in docs/_build/html.
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	$(BIN)/python -m tests.links docs/_build/html
 
 # QUICK=1 for a look in under three minutes; SIZES=10000,1000000,10000000; LOG=file.jsonl for a log in its order.
 pictures: $(VENV)/.installed ## The pictures of the site that are taken in a browser.

@@ -2,15 +2,18 @@
 
 Law of this file: whatever a page says that the code knows too is drawn from the code here.
 """
-# ruff: noqa: INP001
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from datetime import timedelta
 from importlib.metadata import version as version_of
+from pathlib import Path
 
-from docutils.nodes import Element, TextElement
+from docutils.nodes import Element, Node, TextElement, raw
+from docutils.parsers.rst import Directive
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -18,6 +21,11 @@ from sphinx.environment import BuildEnvironment
 from ticketrouter.choices import Policy, Reopen
 from ticketrouter.cli.presets import duration
 from ticketrouter.presets import ALL
+
+sys.path.insert(0, str(Path(__file__).parent))
+import drawn
+
+logging.getLogger("ticketrouter").setLevel(logging.WARNING)  # the pictures are made by doing
 
 project = "ticketrouter"
 author = "The ticketrouter developers"
@@ -95,7 +103,22 @@ def preset_sources() -> str:
     return "\n".join(f"- `{preset.name}`: {preset.source}" for preset in ALL.values())
 
 
-myst_substitutions = {"presets_table": presets_table(), "preset_sources": preset_sources()}
+myst_substitutions = {
+    "presets_table": presets_table(),
+    "preset_sources": preset_sources(),
+    "calls_table": drawn.calls_table(),
+    "repository_table": drawn.repository_table(),
+}
+
+
+class Drawn(Directive):
+    """A picture of `drawn.PICTURES`, by its name."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Node]:
+        """Put the picture into the page itself, so that it has the page's colours."""
+        return [raw("", drawn.PICTURES[self.arguments[0]](), format="html")]
 
 
 def list_clauses(
@@ -127,5 +150,6 @@ def link_short_name(
 
 def setup(app: Sphinx) -> None:
     """Register what is above."""
+    app.add_directive("drawn", Drawn)
     app.connect("missing-reference", link_short_name)
     app.connect("autodoc-process-docstring", list_clauses)
