@@ -106,7 +106,7 @@ def preset_sources() -> str:
 myst_substitutions = {
     "presets_table": presets_table(),
     "preset_sources": preset_sources(),
-    "calls_table": drawn.calls_table(),
+    "calls_list": drawn.calls_list(),
     "repository_table": drawn.repository_table(),
 }
 

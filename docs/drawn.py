@@ -271,12 +271,13 @@ def _section(text: str, name: str) -> str:
     return "" if found is None else re.sub(r"\s+", " ", found[1]).strip()
 
 
-def calls_table() -> str:
-    """Draw the table of the calls; a new call without its word on races stops the build."""
-    lines = ["| call | asks the repository | raises | who loses a race |", "|---|---|---|---|"]
+def calls_list() -> str:
+    """Draw the list of the calls; a new call without its word on races stops the build."""
+    lines = []
     for name, (sent, errors) in calls().items():
-        raised = ", ".join(f"`{error}`" for error in errors) or "-"
-        lines.append(f"| `{name}` | {sent or '-'} | {raised} | {LOSER[name]} |")
+        raised = ", ".join(f"`{error}`" for error in errors) or "nothing of its own"
+        lines += [f"- **`{name}`**", f"  - asks the repository: {sent or 'see [its docstring](router.md)'}"]
+        lines += [f"  - raises: {raised}", f"  - who loses a race: {LOSER[name]}"]
     return "\n".join(lines)
 
 

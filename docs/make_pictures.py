@@ -2,7 +2,6 @@
 
 Law of this file: what a page of the documentation shows is photographed from the real thing, never drawn for it.
 """
-# ruff: noqa: INP001
 
 from __future__ import annotations
 

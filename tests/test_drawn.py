@@ -41,12 +41,12 @@ def test_the_picture_of_the_states_is_found_by_doing() -> None:
     assert "message, in the window" in words(drawn.states_svg())
 
 
-def test_the_tables_of_calls_are_complete() -> None:
+def test_the_list_of_calls_is_complete() -> None:
     """Each public call of the router has its row, with what its docstring says."""
     public = {name for name in vars(TicketRouter) if not name.startswith("_")}
 
     assert public == set(drawn.calls()) == set(drawn.LOSER)
-    assert "`TicketNotFoundError`" in drawn.calls_table()
+    assert "`TicketNotFoundError`" in drawn.calls_list()
     assert "`commit`" in drawn.repository_table()
 
 
