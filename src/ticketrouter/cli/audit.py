@@ -29,6 +29,7 @@ from ticketrouter.sqlalchemy.audit import Audit, Level, Observation, audit
 from ticketrouter.sqlalchemy.audit import Progress as Told
 
 _UNSOUND = 1
+_ORDER = (Level.FINDING, Level.NOTE, Level.OK)
 _MARKS = {Level.OK: ("ok", "green"), Level.NOTE: ("note", "yellow"), Level.FINDING: ("finding", "bold red")}
 _Shown: TypeAlias = str | int | list[str | int] | None
 
@@ -65,7 +66,7 @@ def audit_command(
     with _shown_progress() as told, looked_at(database, desk) as (connection, mapping):
         found = audit(connection, mapping, closed=closed, progress=told)
     if html is not None:
-        text = page("audit.html", audit=found, has_table=has_table, cell=cell)
+        text = page("audit.html", audit=found, worst_first=worst_first, has_table=has_table, cell=cell)
         with written(html) as file:
             file.write(text)
     if as_json:
@@ -82,7 +83,7 @@ def report(found: Audit) -> RenderableType:
     table.add_column("")
     table.add_column("check", no_wrap=True)
     table.add_column("what was seen", overflow="fold", ratio=1)
-    for seen in found.observations:
+    for seen in worst_first(found):
         word, style = _MARKS[seen.level]
         table.add_row(Text(word, style=style), seen.check.value, _told(seen))
     verdict = Text(found.verdict, style="bold green" if found.sound else "bold red")
@@ -95,7 +96,14 @@ def _told(seen: Observation) -> RenderableType:
         parts.append(Text(f"-> {printable(seen.advice, longest=None)}", style="italic"))
     if has_table(seen):
         parts.append(Padding(_examples(seen), (0, 0, 0, 2)))
+        if seen.count > len(seen.examples):
+            parts.append(Text(f"  {len(seen.examples)} of {seen.count:,} are shown", style="dim"))
     return Group(*parts)
+
+
+def worst_first(found: Audit) -> list[Observation]:
+    """Return the observations as people read them: findings, then notes, then what is right."""
+    return sorted(found.observations, key=lambda seen: _ORDER.index(seen.level))
 
 
 def has_table(seen: Observation) -> bool:

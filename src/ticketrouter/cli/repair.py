@@ -20,8 +20,9 @@ _HEAD = """\
 -- The plan of `ticketrouter repair` for {table}. Read it before you run it.
 -- It closes active tickets, and changes nothing else. Of each key the most recently active ticket stays, ties to the
 -- highest id. Messages stay with the ticket that they are in.
--- Each statement is a transaction of its own, locks only the rows that it closes, and looks again: a ticket that is
--- the only active one of its key by the time the plan is run is left alone. To run it twice changes nothing more.
+-- Each statement is a transaction of its own, and finds its rows by their ids. It looks again: a ticket is left alone
+-- where the one that was to stay has been closed meanwhile, or was not used later any more. To run it twice changes
+-- nothing more.
 -- To undo it: the ids stand in the statements; set the status again that they had.
 """
 

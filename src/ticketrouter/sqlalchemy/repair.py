@@ -24,7 +24,7 @@ from ticketrouter.sqlalchemy.schema import quoted
 
 BATCH = 500
 """How many tickets a statement closes at most."""
-LONGEST_BATCH = 10_000
+LONGEST_BATCH = 1_000
 
 
 @frozen
@@ -52,7 +52,8 @@ def plan_repair(
     """Write the statements that leave each key one active ticket: the most recently active, ties to the highest id.
 
     Args:
-        connection: a connection to the database; the plan is read from it as long as it is iterated.
+        connection: a connection to the database. The plan is read from it as it is iterated: make a list of it
+            before anything else is sent.
         mapping: where the tickets are.
         batch: how many tickets a statement closes at most.
         orphans: whether active tickets without contact, connection or company are closed too.
@@ -63,7 +64,7 @@ def plan_repair(
     Raises:
         MappingError: if it is no Connection, if the table is not there, or if a unique index does not let a second
             ticket of a key be closed.
-        ValueError: if the batch is less than one or more than 10,000.
+        ValueError: if the batch is less than one or more than 1,000.
         RepositoryError: if the database refuses the query.
 
     Statements:
@@ -97,23 +98,28 @@ def _check_that_closing_is_allowed(
 def _closings(view: View, batch: int, *, orphans: bool) -> Generator[Closing]:
     writer = _Writer(view)
     with translated():
-        for ids in _batches(view, _too_many(view), batch):
-            yield Closing("duplicates", ids, writer.close_duplicates(ids))
+        for pairs in _batches(view, _too_many(view), batch):
+            ids = tuple(ticket for ticket, _ in pairs)
+            kept = tuple(dict.fromkeys(keeper for _, keeper in pairs))
+            yield Closing("duplicates", ids, writer.close_duplicates(ids, kept))
         if orphans:
-            for ids in _batches(view, _orphans(view), batch):
+            for rows in _batches(view, _orphans(view), batch):
+                ids = tuple(ticket for (ticket,) in rows)
                 yield Closing("orphans", ids, writer.close_orphans(ids))
 
 
 def _too_many(view: View) -> Any:
-    """Select the tickets of a key that are not its most recently active one, in the order of their ids."""
+    """Select the tickets of a key that are not its most recently active one, by id, and beside each the one that is."""
     ticket = view.column("id")
-    place = (
-        func.row_number()
-        .over(partition_by=view.key, order_by=(_last_change(view).desc(), ticket.desc()))
-        .label("ticketrouter_place")
+    latest = (_last_change(view).desc(), ticket.desc())
+    place = func.row_number().over(partition_by=view.key, order_by=latest).label("ticketrouter_place")
+    first = func.first_value(ticket, type_=ticket.type)
+    keeper = first.over(partition_by=view.key, order_by=latest).label("ticketrouter_keeper")
+    ranked = select(ticket, keeper, place).where(view.active, view.complete).subquery()
+    closed = ranked.c[ticket.key]
+    return (
+        select(closed, ranked.c.ticketrouter_keeper).where(ranked.c.ticketrouter_place > 1).order_by(closed)
     )
-    ranked = select(ticket, place).where(view.active, view.complete).subquery()
-    return select(ranked.c[ticket.key]).where(ranked.c.ticketrouter_place > 1).order_by(ranked.c[ticket.key])
 
 
 def _last_change(view: View) -> ColumnElement[Any]:
@@ -134,8 +140,8 @@ def _orphans(view: View) -> Any:
 def _batches(view: View, query: Any, size: int) -> Iterator[tuple[Any, ...]]:
     streamed = {"stream_results": True, "max_row_buffer": size}
     with view.connection.execute(query, execution_options=streamed) as result:
-        ids = iter(result.scalars())
-        while batch := tuple(islice(ids, size)):
+        rows = iter(result)
+        while batch := tuple(islice(rows, size)):
             yield batch
 
 
@@ -145,7 +151,8 @@ class _Writer:
 
     view: View
 
-    def close_duplicates(self, ids: tuple[Any, ...]) -> str:
+    def close_duplicates(self, ids: tuple[Any, ...], kept: tuple[Any, ...]) -> str:
+        """Close tickets while the one that stays is still what it was: active, of the same key, and used later."""
         table, status = self._table, self._column("status")
         mine, other = self._changed(table), self._changed("later")
         ticket = self._column("id")
@@ -153,12 +160,20 @@ class _Writer:
         return (
             f"{self._start(ids)}\n"  # noqa: S608 - names are quoted, ids and words are literals of their types
             f"  AND EXISTS (\n"
-            f"    SELECT 1 FROM {table} AS later\n"
-            f"    WHERE {same}\n"
+            f"    SELECT 1 FROM {table} AS later{self._by_primary_key}\n"
+            f"    WHERE later.{ticket} IN ({', '.join(self._literals(kept))})\n"
+            f"      AND {same}\n"
             f"      AND later.{status} IN ({self._active})\n"
             f"      AND ({other} > {mine}\n"
             f"        OR ({other} = {mine} AND later.{ticket} > {table}.{ticket}))\n"
             f"  )"
+        )
+
+    @property
+    def _by_primary_key(self) -> str:
+        """Keep MariaDB from reading, and locking, a whole connection's tickets by another index."""
+        return (
+            "" if self.view.connection.dialect.name in {"postgresql", "sqlite"} else " FORCE INDEX (PRIMARY)"
         )
 
     def _changed(self, table: str) -> str:
