@@ -255,6 +255,48 @@ class Transaction:
         self.writes[place] = Row(change(None if row is None else row.value), (self.task, self.attempt))
         self._saw(None)
 
+    async def touch(
+        self,
+        find: Callable[[Rows], Place | None],
+        change: Callable[[Any], Any],
+        record: tuple[Place, Callable[[Any], Any]] | None,
+        query: Callable[[Rows], Any],
+    ) -> tuple[Any | None, Any]:
+        """Lock the row that is found, record something beside it, change it: one statement, one snapshot.
+
+        Returns:
+            The changed row, or None where none was found any more or something is recorded already; and what the
+            statement's own snapshot holds.
+        """
+        await Pause()
+        self._look()
+        view = self._view()
+        found = query(view)
+        if self.database.level is Level.POSTGRESQL_SERIALIZABLE:
+            self.reads.append(query)
+        # Where it waits, this is all that it has in mind.
+        self.seen.append(("began with", found))
+        place = find(view)
+        if place is None:
+            return None, found
+        await self._wait(lambda: self._writer_of(place))
+        self._refuse_newer(place)
+        now = self._current().get(place)
+        if now is None or find({place: now}) != place:
+            self._saw(None)
+            return None, found
+        self.locks.add(place)
+        if record is not None:
+            recorded, value = record
+            await self._wait(lambda: self._rival_for({recorded}))
+            if (holder := self._holder_of({recorded})) is not None:
+                self._refuse_newer(holder)
+                self._saw(None)
+                return None, found
+            self.writes[recorded] = Row(value(now.value), (self.task, self.attempt))
+        new = self.writes[place] = Row(change(now.value), (self.task, self.attempt))
+        return self._saw(new.value), found
+
     async def delete(self, place: Place) -> None:
         """Delete a row that this transaction has inserted; who wants its unique values waits all the same."""
         await Pause()

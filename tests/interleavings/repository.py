@@ -15,7 +15,8 @@ from tests.interleavings.database import Level, Place, Row, Rows, TakenError, Tr
 from ticketrouter import ConflictError, StatusScheme, Ticket, TicketKey, UniqueRule
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot
+from ticketrouter.model import newest_first
+from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
 
 STATUSES = StatusScheme()
 
@@ -101,6 +102,39 @@ class ModelRepository:
             lambda place, _: place == ("tickets", ticket_id),
         )
         return current
+
+    async def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        if self._transaction.database.level.is_mariadb:
+            return await self._touch_as_seen(touch)
+        ref = touch.message_ref
+        if ref is not None and not self._transaction.database.level.is_postgresql:
+            return None
+        record = None if ref is None else (self._message(ref), lambda ticket: ticket.id)
+        changed, seen = await self._transaction.touch(
+            lambda rows: _on_key(rows, touch),
+            lambda now: evolve(
+                now, unread_messages=touch.unread.after(now.unread_messages), updated_at=touch.at
+            ),
+            record,
+            lambda rows: self._snapshot(rows, touch.lookup),
+        )
+        if changed is not None:
+            return Touched(changed, seen.active_elsewhere(touch.key.connection_id))
+        is_enough = self._transaction.database.level.is_postgresql and self._rule is not UniqueRule.NONE
+        return seen if is_enough else None
+
+    async def _touch_as_seen(self, touch: Touch) -> Touched | None:
+        if touch.message_ref is not None or self._rule is not UniqueRule.NONE:
+            return None
+        seen = await self.load(evolve(touch.lookup, closed=False, claim=False))
+        ticket = seen.active_on(touch.key.connection_id)
+        if ticket is None:
+            return None
+        reuse = touched(touch, Touched(ticket, seen.active_elsewhere(ticket.connection_id)))
+        try:
+            return Touched(await self._changed(reuse), reuse.other_active)
+        except ConflictError:
+            return None
 
     async def commit(self, decision: Write) -> Ticket:
         match decision:
@@ -278,6 +312,12 @@ def _is_about(lookup: Lookup, place: Place, value: Any) -> bool:
     if place[0] == "messages":
         return place[1] == (lookup.company_id, lookup.connection_id, lookup.message_id)
     return place[0] == "tickets" and _is_of(lookup, value) and value.connection_id == lookup.connection_id
+
+
+def _on_key(rows: Rows, touch: Touch) -> Place | None:
+    """Return the row that is active on a key."""
+    found = [ticket for ticket in _active(rows) if ticket.key == touch.key]
+    return ("tickets", newest_first(found)[0].id) if found else None
 
 
 def _one(rows: Rows, company_id: Id, ticket_id: Id) -> Ticket | None:

@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError, UnboundExecutionError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+    UnboundExecutionError,
+)
 
 from ticketrouter.errors import ContentionError, RepositoryError, TicketRouterError
 
@@ -45,6 +51,12 @@ _MYSQL = {
     # Galera: the node is not, or no longer, part of a quorum.
     1047: Fault.LOST,
     1180: Fault.LOST,
+    # Shut down, killed.
+    1053: Fault.LOST,
+    1927: Fault.LOST,
+    # There was no server to connect to.
+    2002: Fault.LOST,
+    2003: Fault.LOST,
     2006: Fault.LOST,
     2013: Fault.LOST,
 }
@@ -83,8 +95,8 @@ def fault_of(error: DBAPIError) -> Fault:
         case int() as number:
             return _MYSQL.get(number, Fault.OTHER)
         case None:
-            # asyncpg reports a closed connection without any code.
-            return Fault.LOST if isinstance(error, InterfaceError) else Fault.OTHER
+            # No server has said this but the driver: that there is none, or that the connection is closed.
+            return Fault.LOST if isinstance(error, InterfaceError | OperationalError) else Fault.OTHER
 
 
 def translate(error: SQLAlchemyError) -> TicketRouterError:
@@ -108,18 +120,19 @@ def is_retryable(error: BaseException) -> bool:
     """Tell whether the host may run its whole unit of work again, after a rollback.
 
     A host needs it for what its own statements raise, above all `COMMIT`, at which SERIALIZABLE transactions and
-    Galera may still fail.
+    Galera may still fail, and for a server that is not there while it starts again.
 
     Args:
         error: an error of ticketrouter, of SQLAlchemy, or any other.
 
     Returns:
-        `error.retryable` for an error of ours; for one of SQLAlchemy what ours would say; else False.
+        `error.retryable` for an error of ours; for one of SQLAlchemy what ours would say; True for a
+        `ConnectionError`, which asyncpg raises where nobody listens; else False.
     """
     seen: BaseException | None = error
     while seen is not None:
         told = translate(seen) if isinstance(seen, SQLAlchemyError) else seen
-        if isinstance(told, TicketRouterError) and told.retryable:
+        if isinstance(told, ConnectionError) or (isinstance(told, TicketRouterError) and told.retryable):
             return True
         # A savepoint that went with its transaction fails too, and hides why: MariaDB after a deadlock.
         seen = seen.__context__ if isinstance(seen, SQLAlchemyError) else None

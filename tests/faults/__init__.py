@@ -1,0 +1,1 @@
+"""What each fault leaves: processes killed, statements failing, connections cut, answers lost."""
