@@ -13,11 +13,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
@@ -196,28 +197,65 @@ def _run(*command: object) -> None:
         raise UnavailableError(f"{command[0]} failed: {done.stderr[-2000:] or done.stdout[-2000:]}")
 
 
+_crashes: dict[URL, Callable[[], None]] = {}
+
+
+def crash(url: URL) -> None:
+    """Kill -9 every process of a server that was started here, and start it again on what is on its disk."""
+    if url not in _crashes:
+        raise UnavailableError("only a server that was started here may be killed")
+    _crashes[url]()
+
+
 @contextmanager
 def _server(
     command: list[object], log: Path, url: URL, *, stop_by: signal.Signals, socket: Path
 ) -> Iterator[None]:
     with log.open("wb") as output:
-        process = subprocess.Popen(  # type: ignore[call-overload]
-            [str(word) for word in command],
-            stdout=output,
-            stderr=output,
-            stdin=subprocess.DEVNULL,
-            **_as_owner(),
-        )
+        process = _started(command, output)
+
+        def crash() -> None:
+            nonlocal process
+            _kill_all(process)
+            process = _started(command, output)
+            _wait(process, url, log, socket)
+
         try:
             _wait(process, url, log, socket)
+            _crashes[url] = crash
             yield
         finally:
+            _crashes.pop(url, None)
             process.send_signal(stop_by)
             try:
                 process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _started(command: list[object], output: BinaryIO) -> subprocess.Popen[bytes]:
+    process: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
+        [str(word) for word in command],
+        stdout=output,
+        stderr=output,
+        stdin=subprocess.DEVNULL,
+        **_as_owner(),
+    )
+    return process
+
+
+def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill a server and its children, which would otherwise live on for a moment."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    for child in map(int, children):
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    deadline = time.monotonic() + STARTING
+    while any(Path(f"/proc/{child}/exe").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _wait(process: subprocess.Popen[bytes], url: URL, log: Path, socket: Path) -> None:
