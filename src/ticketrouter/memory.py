@@ -275,7 +275,10 @@ class InMemoryTicketRepository:
         taken = any(
             keys[plan.move.after(ticket.key)] > 1 for ticket in staying if plan.move.concerns(ticket.key)
         )
-        if taken or {ticket.id for ticket in moved} != set(plan.repoints):
+        # Which of them is the most recently active one may have changed too.
+        seen = (ticket for each in plan.closes for ticket in (each.ticket, each.kept) if ticket is not None)
+        stale = any(self._tickets.get(ticket.id) != ticket for ticket in seen)
+        if taken or stale or {ticket.id for ticket in moved} != set(plan.repoints):
             raise ConflictError("the tickets were changed meanwhile")
 
     # --- what the writes and the look-ups stand on -----------------------------------------------------------

@@ -19,6 +19,7 @@ from ticketrouter import (
     ActiveTicketExistsError,
     AsyncTicketRouter,
     BlockedBySchemaError,
+    ConflictError,
     ContentionError,
     InvalidMessageError,
     Outcome,
@@ -406,3 +407,31 @@ def test_the_asynchronous_memory_moves_as_the_other():
 
     assert MovePlan(MERGE, NOW, (), (7,)) == done
     assert [moved(a_ticket(7), MERGE)] == repository.tickets
+
+
+# --- memory after a move, and between its two steps -----------------------------------------------------------
+
+
+def test_the_old_contact_has_nothing_left():
+    """A message that still comes under the merged contact's id opens a ticket there, and joins no other's."""
+    router = TicketRouter(InMemoryTicketRepository([a_ticket()], next_id=8))
+    router.merge_contacts(1, KEY.contact_id, OTHER)
+    answer = router.resolve(a_message())
+
+    assert Outcome.CREATED is answer.outcome
+    assert KEY == answer.ticket.key
+    assert [7] == [ticket.id for ticket in router.active_tickets(1, OTHER)]
+
+
+def test_a_plan_from_before_a_message_is_refused():
+    """Which ticket is the most recently active one is seen anew, so that the right one is closed."""
+    mine, theirs = a_ticket(), target_of(MERGE, updated_at=NOW - 2 * HOUR)
+    repository = InMemoryTicketRepository([mine, theirs])
+    old = plan(repository.survey_move(MERGE, claim=True))
+    TicketRouter(repository, clock=lambda: NOW).resolve(a_message(contact_id=OTHER))
+    with pytest.raises(ConflictError):
+        repository.commit_move(old)
+    done = plan(repository.survey_move(MERGE, claim=True))
+
+    assert [8] == [each.ticket.id for each in old.closes]
+    assert [7] == [each.ticket.id for each in done.closes]

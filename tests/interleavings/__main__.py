@@ -8,13 +8,17 @@ from collections.abc import Callable
 from functools import partial
 
 from tests.interleavings.explorer import Explored
-from tests.interleavings.scenarios import MODELS, SCENARIOS, Desk, Scenario, explored, memory, modelled
+from tests.interleavings.scenarios import MODELS, MOVES, SCENARIOS, Desk, Scenario, explored, memory, modelled
 
 
-def row(name: str, make: Callable[[Scenario], Callable[[], Desk]]) -> Explored:
+def row(
+    name: str,
+    make: Callable[[Scenario], Callable[[], Desk]],
+    scenarios: tuple[Scenario, ...] = SCENARIOS,
+) -> Explored:
     begun = time.perf_counter()
     total = Explored(0, 0, 0)
-    for scenario in SCENARIOS:
+    for scenario in scenarios:
         each = explored(scenario, make, judge=memory)
         total += each
         if "-v" in sys.argv:
@@ -30,6 +34,7 @@ def main() -> None:
     print("| store | schedules | states | longest | seconds |")
     print("|---|---|---|---|---|")
     total = row("memory", memory)
+    total += row("memory, merges and moves", memory, MOVES)
     for model in MODELS:
         total += row(str(model), partial(modelled, model=model))
     print(f"\n{total.schedules:,} schedules through {total.states:,} states")

@@ -30,13 +30,14 @@ from ticketrouter import (
     UniqueRule,
 )
 from ticketrouter.memory import InMemoryTicketRepository
+from ticketrouter.moves import MovePlan
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-COMPANY, CONTACT, HERE, THERE = 1, 10, 100, 200
+COMPANY, CONTACT, OTHER, HERE, THERE = 1, 10, 20, 100, 200
 RESTARTS = 8
 """How often a host runs a unit of work again before that counts as never ending."""
 
-Do: TypeAlias = Callable[[AsyncTicketRouter], Awaitable[Resolution | Ticket]]
+Do: TypeAlias = Callable[[AsyncTicketRouter], Awaitable[Resolution | Ticket | MovePlan]]
 
 
 @frozen
@@ -49,11 +50,12 @@ class Operation:
     """Whether it adds one unread message, provided it is no duplicate."""
 
 
-def message(connection: int = HERE, message_id: str | None = None) -> Operation:
+def message(connection: int = HERE, message_id: str | None = None, contact: int = CONTACT) -> Operation:
     """A message of the contact."""
-    inbound = InboundMessage(COMPANY, CONTACT, connection, message_id=message_id)
+    inbound = InboundMessage(COMPANY, contact, connection, message_id=message_id)
     name = "message" if message_id is None else f"delivery of {message_id}"
     name += "" if connection == HERE else " elsewhere"
+    name += "" if contact == CONTACT else " of the other contact"
     return Operation(name, lambda router: router.resolve(inbound), counts=True)
 
 
@@ -71,6 +73,16 @@ def reopen() -> Operation:
 
 def transfer() -> Operation:
     return Operation("transfer", lambda router: router.transfer(COMPANY, 1, THERE))
+
+
+def merge() -> Operation:
+    """The contact turns out to be the other one."""
+    return Operation("merge", lambda router: router.merge_contacts(COMPANY, CONTACT, OTHER))
+
+
+def move() -> Operation:
+    """The contact's connection is replaced by another one."""
+    return Operation("move", lambda router: router.move_connection(COMPANY, HERE, THERE))
 
 
 def begin(user: int) -> Operation:
@@ -131,6 +143,22 @@ SCENARIOS = (
 )
 
 
+TWO_CONTACTS = (ticket(), ticket(id=2, contact_id=OTHER, updated_at=NOW - timedelta(hours=2)))
+TWO_CONNECTIONS = (ticket(), ticket(id=2, connection_id=THERE))
+MOVES = (
+    Scenario((merge(), message(), message(contact=OTHER)), OPEN),
+    Scenario((merge(), message(), message(contact=OTHER)), TWO_CONTACTS),
+    Scenario((merge(), message(), close()), TWO_CONTACTS),
+    Scenario((merge(), message(), transfer()), TWO_CONTACTS),
+    Scenario((merge(), message(message_id="m"), message(message_id="m")), TWO_CONTACTS),
+    Scenario((move(), message(), message(THERE)), OPEN),
+    Scenario((move(), message(), message(THERE)), TWO_CONNECTIONS),
+    Scenario((move(), message(message_id="m"), message(THERE, message_id="m")), TWO_CONNECTIONS),
+    Scenario((move(), merge(), message()), TWO_CONNECTIONS),
+)
+"""Merges and moves, over memory only."""
+
+
 class DeadlockError(ContentionError):
     """The victim's answer."""
 
@@ -176,6 +204,7 @@ class Desk:
         answers = tuple(task.result.what for task in self.tasks)  # type: ignore[attr-defined]
         tickets = Counter(
             (
+                each.contact_id,
                 each.connection_id,
                 each.status,
                 each.unread_messages,
@@ -202,10 +231,10 @@ class Stepping:
         if not callable(found):
             return found
 
-        async def call(*args: Any) -> Any:
+        async def call(*args: Any, **options: Any) -> Any:
             await Pause()
             try:
-                answer = found(*args)
+                answer = found(*args, **options)
             except TicketRouterError as error:
                 self._seen.append(str(error))
                 raise
@@ -221,7 +250,7 @@ def memory(
     """Return what makes the world of a scenario over the in-memory repository."""
 
     def start() -> Desk:
-        repository = kind(scenario.before, next_id=2)
+        repository = kind(scenario.before, next_id=3)
         tasks = []
         for operation in scenario.operations:
             seen: list[Hashable] = []
@@ -247,6 +276,8 @@ async def _told(operation: Operation, router: AsyncTicketRouter) -> Hashable:
         return Told(type(error).__name__)
     if isinstance(answer, Ticket):
         return Told("done", answer.id)
+    if isinstance(answer, MovePlan):
+        return Told("moved")
     return Told(answer.outcome, answer.ticket.id)
 
 
@@ -284,7 +315,7 @@ def modelled(scenario: Scenario, model: Model, attempts: int = 8) -> Callable[[]
     """Return what makes the world of a scenario over a model."""
 
     def start() -> Desk:
-        database = Database(model.level, unique_value(model.rule, model.care), next_id=2)
+        database = Database(model.level, unique_value(model.rule, model.care), next_id=3)
         database.rows |= {("tickets", each.id): Row(each, "before") for each in scenario.before}
         tasks = []
         for n, operation in enumerate(scenario.operations):

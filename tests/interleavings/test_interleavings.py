@@ -13,7 +13,17 @@ import pytest
 from tests.interleavings.database import Level
 from tests.interleavings.explorer import BrokenError, Explored
 from tests.interleavings.repository import Care
-from tests.interleavings.scenarios import MODELS, SCENARIOS, Desk, Model, Scenario, explored, memory, modelled
+from tests.interleavings.scenarios import (
+    MODELS,
+    MOVES,
+    SCENARIOS,
+    Desk,
+    Model,
+    Scenario,
+    explored,
+    memory,
+    modelled,
+)
 from ticketrouter import ConflictError, Ticket, UniqueRule
 from ticketrouter.memory import InMemoryTicketRepository
 from ticketrouter.policy import MessageRef
@@ -55,6 +65,17 @@ def test_every_schedule_over_memory() -> None:
 
     assert total.schedules > 2_000
     assert total.states > 1_000
+
+
+def test_every_schedule_of_a_merge_or_move_over_memory() -> None:
+    """What moves tickets keeps the invariant among messages, redeliveries, closes and transfers."""
+    total = Explored(0, 0, 0)
+    for scenario in MOVES:
+        total += explored(scenario, memory)
+    print(f"\nmoves over memory: {total.schedules:,} schedules, {total.states:,} states")
+
+    assert total.schedules > 500
+    assert total.states > 500
 
 
 @pytest.mark.parametrize("model", [_marked(model) for model in MODELS])

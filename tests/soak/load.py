@@ -6,6 +6,7 @@ file is all it remembers. It runs a unit of work again where `is_retryable` says
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -89,6 +90,8 @@ class Acknowledged:
 
 def work_off(url: str, load: Load, worker: int, path: str) -> None:
     """Be a worker: go on after the last acknowledged delivery, until all are."""
+    # The pool tells of every connection that went with the server: here that is no news.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     engine = engine_for(url, pool_size=1, max_overflow=0)
     share = load.of_worker(worker)
     book = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
