@@ -97,6 +97,7 @@ def test_a_driver_error_at_every_statement(place: Place, failure: Failure) -> No
     for work in WORKS:
         total += _fail_at_every_statement(place, engine, work, failure)
     engine.dispose()
+    print(f"\nfailed at {total} statements")
 
     assert total > 30
 

@@ -86,6 +86,7 @@ def test_killed_at_every_boundary(place: Place, work: Work, processes: ForkServe
         until_done(place.engine, work, ticket_id)
 
         assert expected.after == left_in(place.engine)
+    print(f"\nkilled at {boundary} boundaries")
     assert boundary >= 3
 
 
@@ -116,6 +117,7 @@ def test_the_connection_ended_by_the_server_at_every_boundary(place: Place, work
             until_done(engine, work, ticket_id)
 
             assert expected.after == left_in(place.engine)
+    print(f"\nended by the server at {boundary} boundaries")
     assert boundary >= 3
 
 

@@ -6,6 +6,9 @@ differ most, and with the marker `soak` the others.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -168,3 +171,40 @@ def test_a_careless_repository_is_caught(model: Model, why: str) -> None:
     """What the adapter does and could be thought needless is needed: without it some schedule breaks."""
     with pytest.raises(BrokenError, match=why):
         _explored_all(lambda scenario: modelled(scenario, model), judge=memory)
+
+
+# --- the real adapter, on PostgreSQL -------------------------------------------------------------------------
+
+
+def _scheduled_by_frontrun(*words: str) -> dict[str, object]:
+    pytest.importorskip("frontrun", reason="it is for Linux")
+    command = [
+        sys.executable,
+        "-m",
+        "frontrun.cli",
+        sys.executable,
+        "-m",
+        "tests.interleavings.on_postgresql",
+    ]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, timeout=200)
+    if "UnavailableError" in done.stderr:
+        pytest.skip("postgresql cannot be had")
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(f"\nfrontrun on PostgreSQL: {done.stdout}")
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.soak
+def test_frontrun_finds_no_broken_schedule_of_the_real_adapter() -> None:
+    """Two messages on a fresh key, their threads scheduled in many ways: one ticket with both."""
+    found = _scheduled_by_frontrun()
+
+    assert found["holds"] is True
+    assert int(str(found["executions"])) >= 5
+
+
+@pytest.mark.soak
+def test_frontrun_finds_the_broken_schedule_of_a_careless_one() -> None:
+    """Without the unique rule and what stands in for it, it finds two tickets."""
+    assert _scheduled_by_frontrun("careless")["holds"] is False
