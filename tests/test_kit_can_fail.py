@@ -5,8 +5,9 @@ Law of this file: a wrong repository differs from a right one, which passes, by 
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.backends import BACKENDS, Databases, SqlStore
 from tests.memory_store import MemoryStore
 from tests.races import set_rule
 from ticketrouter import ConflictError, Ticket, TicketRouterError, UniqueRule
+from ticketrouter.batch import Joint
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Accept, Write
 from ticketrouter.memory import InMemoryTicketRepository
@@ -392,6 +394,17 @@ class ReadsAnOldSnapshot(SQLAlchemyTicketRepository):
         return super().load(evolve(lookup, claim=False, overtaken=False))
 
 
+class WritesABatchInAnyOrder(SQLAlchemyTicketRepository):
+    """It writes the tickets of a batch one by one, in no order that others keep to."""
+
+    def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        places = random.sample(range(len(joints)), len(joints))
+        written = {
+            place: super(WritesABatchInAnyOrder, self).commit_many([joints[place]]) for place in places
+        }
+        return [written[place][0] for place in range(len(joints))]
+
+
 @frozen
 class Case:
     """A wrong repository, the clause that it breaks, and where that shows."""
@@ -412,6 +425,7 @@ ON_DATABASES = (
     Case(RollsBack, "R5", "sqlite"),
     Case(LeaksTheDriversError, "R11", "psycopg"),
     Case(LeaksTheDriversError, "R11", "pymysql"),
+    Case(WritesABatchInAnyOrder, "R11", "psycopg"),
     Case(LocksTooLate, "R2", "psycopg", UniqueRule.NONE),
     Case(ReadsAnOldSnapshot, "R10", "pymysql", UniqueRule.NONE),
 )

@@ -17,7 +17,7 @@ import pytest
 from ticketrouter.errors import ActiveTicketExistsError, ConflictError, ContentionError
 from ticketrouter.model import InboundMessage, Outcome, TicketKey
 from ticketrouter.policy import Lookup
-from ticketrouter.repository import ReadsCurrent, TicketRepository
+from ticketrouter.repository import Batches, ReadsCurrent, TicketRepository
 from ticketrouter.testing.samples import (
     CONTACT,
     KEY,
@@ -39,6 +39,7 @@ _T = TypeVar("_T")
 
 WORKERS = 6
 ROUNDS = 4
+BATCH = 30
 MOMENT = 0.15
 """How long a transaction is given to get as far as it can, in seconds."""
 FOR_EVER = 60.0
@@ -236,6 +237,26 @@ class ConcurrentClauses:
         for message in messages:
             route(store, lambda router, m=message: router.resolve(m))  # type: ignore[misc]
         assert dict.fromkeys((0, 1), 3) == {t.contact_id: t.unread_messages for t in store.tickets()}
+
+    def test_r11_batches_over_the_same_keys_never_wait_for_each_other(self, store: Store) -> None:
+        """R11: two batches over the same keys in opposite order both go through, since neither waits in a circle."""
+        needs(
+            store.overlapping and store.rolls_back, "the transactions of this store never wait for each other"
+        )
+        batch = [InboundMessage(1, contact, 10) for contact in range(BATCH)]
+        with store.transaction() as repository:
+            if not isinstance(repository, Batches):
+                pytest.skip("this repository takes no batches (Batches)")
+            a_router(repository).resolve_many(batch)
+
+        def send(messages: list[InboundMessage]) -> None:
+            with store.transaction() as repository:
+                a_router(repository).resolve_many(messages)
+
+        for _ in range(ROUNDS):
+            together([lambda: send(batch), lambda: send(batch[::-1])])
+
+        assert {1 + 2 * ROUNDS} == {ticket.unread_messages for ticket in store.tickets()}
 
 
 # --- two and more at once ------------------------------------------------------------------------------------
