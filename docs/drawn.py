@@ -138,7 +138,7 @@ def _ticket(status: str) -> Ticket:
 
 # --- pictures ------------------------------------------------------------------------------------------------
 
-WIDTH = 448
+WIDTH = 456
 _STYLE = """
 <style>
 .drawn { width: 100%; max-width: 560px; height: auto; font-family: var(--font-stack, sans-serif); font-size: 13px; }
@@ -193,7 +193,7 @@ def states_svg() -> str:
     """Draw the states of a ticket, and what leads from one to another."""
     found = transitions()
     names = list(dict.fromkeys(state for pair in found for state in pair))
-    left, right, height, step = 132, 328, 48, 104
+    left, right, height, step = 126, 332, 48, 104
     top = {name: 8 + step * index for index, name in enumerate(names)}
     middle = (left + right) // 2
 

@@ -291,6 +291,16 @@ def test_links_lead_to_files(page: Path) -> None:
     ]
 
 
+def test_every_word_of_the_glossary_has_its_portuguese() -> None:
+    """Below each word stands, first and in brackets, what Brazilian desks call it; the words are in order."""
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    entries = re.findall(r"(?m)^(\w[\w ]*)\n    (.)", text)
+
+    assert len(entries) > 30
+    assert [] == [word for word, first in entries if first != "("]
+    assert sorted(word for word, _ in entries) == [word for word, _ in entries]
+
+
 def test_every_public_name_is_on_a_page_of_the_reference() -> None:
     """What `ticketrouter` exports is documented by the page of its module, or by name."""
     text = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
