@@ -23,9 +23,7 @@ class _Short(Repr):
 _short = _Short()
 _short.maxstring = _short.maxother = _short.maxlong = 60
 
-_PERSONAL = frozenset(
-    {"contact_id", "group_id", "message_id", "source_id", "target_id", "message", "messages", "key"}
-)
+_PERSONAL = frozenset({"contact_id", "group_id", "message_id", "source_id", "target_id", "message", "key"})
 """The fields whose values may be, or hold, a telephone number or what somebody wrote."""
 
 
