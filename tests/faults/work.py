@@ -113,6 +113,8 @@ WORKS = (
     Work("close", lambda router, ticket_id: router.close("c1", ticket_id), ticket("open", user_id="7")),
     Work("reopen", lambda router, ticket_id: router.reopen("c1", ticket_id), ticket("closed")),
     Work("transfer", lambda router, ticket_id: router.transfer("c1", ticket_id, "13"), ticket("open")),
+    Work("merge", lambda router, _: router.merge_contacts("c1", KEY.contact_id, "77"), ticket("open")),
+    Work("move", lambda router, _: router.move_connection("c1", "10", "13"), ticket("open")),
 )
 
 
