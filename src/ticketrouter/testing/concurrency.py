@@ -280,11 +280,15 @@ class behind(Generic[_T]):  # noqa: N801 - it reads as a function
         self.start()
         self._thread.join(MOMENT)
 
-    def result(self) -> _T:
-        """Wait for the end, and return or raise what came of it."""
+    def wait(self) -> None:
+        """Wait for the end, whatever comes of it."""
         self._thread.join(FOR_EVER)
         if self._thread.is_alive():
             pytest.fail("a transaction does not end: it waits for another one for ever")
+
+    def result(self) -> _T:
+        """Wait for the end, and return or raise what came of it."""
+        self.wait()
         for error in self._failed:
             raise error
         return self._found[0]
@@ -307,6 +311,8 @@ def together(acts: Sequence[Callable[[], _T]]) -> list[_T]:
     running = [behind(lambda act=act: when_all_are_here(act)) for act in acts]  # type: ignore[misc]
     for each in running:
         each.start()
+    for each in running:
+        each.wait()  # also for those beside one that has failed: the next test must find nobody at work
     return [each.result() for each in running]
 
 
