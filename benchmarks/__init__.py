@@ -8,5 +8,7 @@ second, on servers with full durability; a figure is a median over turns. It kno
 - `contenders`: the ways to find the ticket of a message.
 - `measuring`: the client processes, and their turns.
 - `in_memory`: the core without a database.
-- `goals`, `report`, `pictures`: what the figures say.
+- `profiling`: in which functions the time goes.
+- `cost`: what a message costs the servers too, for the page on scaling; it runs by itself.
+- `figures`, `goals`, `report`, `pictures`: what was measured, and what it says.
 """
