@@ -186,13 +186,14 @@ def about(run: Run) -> dict[str, str]:
     """Say where and how this was measured."""
     settings = [f"{name}={value}" for chosen in SETTINGS.values() for name, value in chosen.items()]
     return {
-        "command": f"python -m benchmarks {shlex.join(sys.argv[1:])}".strip(),
+        # Where the files are is nobody's business.
+        "command": shlex.join(["python", "-m", "benchmarks", *(Path(word).name for word in sys.argv[1:])]),
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "disk": _disk(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "Python": platform.python_version(),
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name)),
         "servers": "; ".join(f"{name}: {text}" for name, text in run.versions.items()),
