@@ -255,7 +255,7 @@ class TouchesClosedOnes(InMemoryTicketRepository):
 
 class TouchesForARedelivery(InMemoryTicketRepository):
     def touch(self, touch: Touch) -> Touched | Snapshot | None:
-        return super().touch(evolve(touch, message_ref=None, lookup=evolve(touch.lookup, message_id=None)))
+        return super().touch(evolve(touch, message_ref=None, message=evolve(touch.message, message_id=None)))
 
 
 class TouchesAndTellsNobody(InMemoryTicketRepository):

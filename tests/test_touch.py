@@ -76,7 +76,7 @@ def a_ticket(company: Any, contact: Any, connection: Any, **changes: Any) -> Tic
 
 def touch(repository: TicketRepository, message: InboundMessage, policy: Policy = Policy()) -> Any:  # noqa: B008
     assert isinstance(repository, Touches)
-    return repository.touch(touching(message, policy, Lookup.of(message, policy), LATER))
+    return repository.touch(touching(message, policy, LATER))
 
 
 def can_touch(backend: Backend, *, with_id: bool = False) -> bool:

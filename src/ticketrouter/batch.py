@@ -23,6 +23,7 @@ from ticketrouter.model import (
     Ticket,
     TicketKey,
     UniqueRule,
+    bumped,
     key_order,
     newest_first,
 )
@@ -170,7 +171,7 @@ class Plan:
         if planned.step == 0:
             return before
         count = joint.later[planned.step - 1].after(before.unread_messages)
-        return evolve(before, unread_messages=count, updated_at=planned.at)
+        return bumped(before, count, planned.at)
 
 
 def checked_batch(messages: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
@@ -280,7 +281,7 @@ class _Folding:
                 return self._created(decision)
             case Reuse():
                 count = decision.unread.after(decision.ticket.unread_messages)
-                return evolve(decision.ticket, unread_messages=count, updated_at=given.now)
+                return bumped(decision.ticket, count, given.now)
             case Reopen():
                 return evolve(
                     decision.ticket,

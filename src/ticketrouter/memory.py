@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias, assert_never
 
@@ -20,9 +20,9 @@ from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.errors import ConflictError, InvalidMessageError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
-from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, id_order
+from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, bumped, id_order, newest_first
 from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
+from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched
 
 _Contact: TypeAlias = tuple[Id, Id]
 
@@ -55,7 +55,8 @@ class InMemoryTicketRepository:
         self._lock = threading.RLock()
         self._tickets: dict[Id, Ticket] = {}
         # By contact and by whether they are active: closed tickets grow many, and few messages ask for them.
-        self._active_of: dict[_Contact, dict[Id, None]] = {}
+        # Of the active ones there are many contacts with one each, whose index must be small.
+        self._active_of: dict[_Contact, tuple[Id, ...]] = {}
         self._closed_of: dict[_Contact, dict[Id, None]] = {}
         self._routed: dict[tuple[Id, Id, Id], tuple[Id, datetime]] = {}
         for ticket in tickets:
@@ -97,13 +98,21 @@ class InMemoryTicketRepository:
 
     def touch(self, touch: Touch) -> Touched | Snapshot | None:
         """Let a message join the active ticket of its key: see `Touches.touch`."""
+        key, ref, unread = touch.message.key, touch.message_ref, touch.unread
         with self._lock:
-            seen = self.load(touch.lookup)
-            ticket = seen.active_on(touch.key.connection_id) if seen.routed is None else None
-            if ticket is None:
-                return seen
-            reuse = touched(touch, Touched(ticket, seen.active_elsewhere(ticket.connection_id)))
-            return Touched(self.commit(reuse), reuse.other_active)
+            if ref is not None and _place(ref) in self._routed:
+                return self.load(touch.lookup)
+            active = self._those(self._active_of, (key.company_id, key.contact_id))
+            here = [ticket for ticket in active if ticket.connection_id == key.connection_id]
+            if not here:
+                return self.load(touch.lookup)
+            ticket = here[0] if len(here) == 1 else newest_first(here)[0]
+            others = () if len(active) == len(here) else Snapshot(active).active_elsewhere(key.connection_id)
+            now = bumped(ticket, unread.after(ticket.unread_messages), touch.at)
+            self._tickets[now.id] = now
+            if ref is not None:
+                self._routed[_place(ref)] = now.id, touch.at
+            return Touched(now, others)
 
     def commit(self, decision: Write) -> Ticket:
         """Carry out one decision at once: see `TicketRepository.commit`."""
@@ -198,7 +207,7 @@ class InMemoryTicketRepository:
     def _reuse(self, decision: Reuse) -> Ticket:
         ticket = self._still(decision.ticket, active=True)
         unread = decision.unread.after(ticket.unread_messages)
-        return self._put(evolve(ticket, unread_messages=unread, updated_at=decision.at))
+        return self._put(bumped(ticket, unread, decision.at))
 
     def _reopen(self, decision: Reopen) -> Ticket:
         ticket = self._still(decision.ticket, active=False)
@@ -243,7 +252,7 @@ class InMemoryTicketRepository:
         except ConflictError:
             return None
         count = joint.last_count(first.unread_messages)
-        self._put(evolve(first, unread_messages=count, updated_at=joint.at))
+        self._put(bumped(first, count, joint.at))
         self._routed.update((place, (first.id, joint.at)) for place in places)
         return first
 
@@ -285,17 +294,25 @@ class InMemoryTicketRepository:
 
     def _put(self, ticket: Ticket) -> Ticket:
         contact = ticket.company_id, ticket.contact_id
-        here, there = self._active_of, self._closed_of
-        if not self._is_active(ticket):
-            here, there = there, here
-        here.setdefault(contact, {})[ticket.id] = None
-        there.get(contact, {}).pop(ticket.id, None)
+        if self._is_active(ticket):
+            if ticket.id not in self._active_of.get(contact, ()):
+                self._active_of[contact] = (*self._active_of.get(contact, ()), ticket.id)
+            self._closed_of.get(contact, {}).pop(ticket.id, None)
+        else:
+            self._leave_active(contact, ticket.id)
+            self._closed_of.setdefault(contact, {})[ticket.id] = None
         self._tickets[ticket.id] = ticket
         return ticket
 
     def _take_from_its_contact(self, ticket: Ticket) -> None:
-        for index in (self._active_of, self._closed_of):
-            index.get((ticket.company_id, ticket.contact_id), {}).pop(ticket.id, None)
+        contact = ticket.company_id, ticket.contact_id
+        self._leave_active(contact, ticket.id)
+        self._closed_of.get(contact, {}).pop(ticket.id, None)
+
+    def _leave_active(self, contact: _Contact, ticket_id: Id) -> None:
+        left = tuple(each for each in self._active_of.pop(contact, ()) if each != ticket_id)
+        if left:
+            self._active_of[contact] = left
 
     def _new_id(self) -> int:
         while self._next_id in self._tickets:
@@ -312,7 +329,7 @@ class InMemoryTicketRepository:
     def _is_active(self, ticket: Ticket) -> bool:
         return self._statuses.is_active(ticket.status)
 
-    def _those(self, index: dict[_Contact, dict[Id, None]], contact: _Contact) -> list[Ticket]:
+    def _those(self, index: Mapping[_Contact, Iterable[Id]], contact: _Contact) -> list[Ticket]:
         return [self._tickets[each] for each in index.get(contact, ())]
 
     def _active_on(self, key: TicketKey) -> Ticket | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import assert_never
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, assert_never
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 from attrs.validators import optional
 
 from ticketrouter import checks
@@ -143,7 +145,7 @@ class InboundMessage:
     unread_messages: int | None = field(default=None, kw_only=True, validator=optional(checks.a_count))
     kind: MessageKind = field(default=MessageKind.MESSAGE, kw_only=True, converter=_kind)
 
-    @property
+    @cached_property
     def key(self) -> TicketKey:
         """The key of the message: in a group chat the contact of the key is the group."""
         contact_id = self.contact_id if self.group_id is None else self.group_id
@@ -241,6 +243,33 @@ class Change:
             old_queue_id=None if before is None else before.queue_id,
             new_queue_id=after.queue_id,
         )
+
+
+_values_of = attrgetter(*(each.name for each in fields(Ticket)))
+_setters = tuple(getattr(Ticket, each.name).__set__ for each in fields(Ticket))
+
+
+def trusted_ticket(values: Iterable[Any]) -> Ticket:
+    """Return the ticket of values that need no checking: in the order of its fields, times in UTC.
+
+    The one way around the checks, for what the library itself has read or kept.
+    """
+    ticket: Ticket = object.__new__(Ticket)
+    for setter, value in zip(_setters, values, strict=True):
+        setter(ticket, value)
+    return ticket
+
+
+def bumped(ticket: Ticket, unread_messages: int, updated_at: datetime) -> Ticket:
+    """Return the ticket with another count and time of the last change, in UTC."""
+    values = list(_values_of(ticket))
+    values[_COUNT], values[_CHANGED] = unread_messages, updated_at
+    return trusted_ticket(values)
+
+
+_COUNT, _CHANGED = (
+    [each.name for each in fields(Ticket)].index(name) for name in ("unread_messages", "updated_at")
+)
 
 
 def as_tuple(tickets: Iterable[Ticket]) -> tuple[Ticket, ...]:

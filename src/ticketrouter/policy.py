@@ -266,18 +266,28 @@ class Touch:
     """Let a message join the active ticket of its key, whichever that is: rule 2 before anything has been seen.
 
     Args:
-        key: the key.
-        lookup: what has to be known where there is no such ticket.
+        message: the message.
+        policy: what the host has chosen for it.
         at: when.
         unread: what becomes of its count.
         message_ref: the message id to be recorded with it; one that is recorded already joins nothing (rule 1).
     """
 
-    key: TicketKey
-    lookup: Lookup
+    message: InboundMessage
+    policy: Policy
     at: datetime
     unread: Unread = Unread()
     message_ref: MessageRef | None = None
+
+    @property
+    def key(self) -> TicketKey:
+        """The key whose active ticket the message joins."""
+        return self.message.key
+
+    @property
+    def lookup(self) -> Lookup:
+        """What has to be known where there is no such ticket."""
+        return Lookup.of(self.message, self.policy)
 
 
 @frozen
@@ -362,22 +372,15 @@ def decide(message: InboundMessage, snapshot: Snapshot, policy: Policy, now: dat
     )
 
 
-def touching(message: InboundMessage, policy: Policy, lookup: Lookup, now: datetime) -> Touch:
+def touching(message: InboundMessage, policy: Policy, now: datetime) -> Touch:
     """Return the Touch that does to the ticket on the message's key what rule 2 of `decide` would have done.
 
     Args:
         message: the message.
         policy: what the host has chosen.
-        lookup: what must be known to decide on it otherwise.
         now: the present, in UTC.
     """
-    return Touch(
-        key=message.key,
-        lookup=lookup,
-        at=now,
-        unread=_unread(message, policy.of(message)),
-        message_ref=_message_ref(message),
-    )
+    return Touch(message, policy, now, _unread(message, policy.of(message)), _message_ref(message))
 
 
 def touched(touch: Touch, met: Touched) -> Reuse:
@@ -437,12 +440,16 @@ def _reopened(
     )
 
 
+_ONE_MORE, _AS_IT_IS = Unread(add=1), Unread()
+
+
 def _unread(message: InboundMessage, policy: Policy) -> Unread:
+    count = message.unread_messages
     match policy.effect(message):
         case Effect.OPEN:
-            return Unread(message.unread_messages, add=1)
+            return _ONE_MORE if count is None else Unread(count, add=1)
         case Effect.ATTACH:
-            return Unread(message.unread_messages)
+            return _AS_IT_IS if count is None else Unread(count)
         case effect:
             assert_never(effect)
 

@@ -6,6 +6,7 @@ asks a repository; a test compares their syntax trees, so change both or neither
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -37,10 +38,12 @@ from ticketrouter.lifecycle import (
     reopen_ticket,
     transfer_ticket,
 )
-from ticketrouter.log import log_answer, log_move
+from ticketrouter.log import log_answer, log_move, logger
 from ticketrouter.model import (
     Change,
     InboundMessage,
+    Outcome,
+    Reason,
     Resolution,
     StatusScheme,
     Ticket,
@@ -330,16 +333,15 @@ class TicketRouter:
         return _with_change(answer, ticket)
 
     def _resolve(self, message: InboundMessage, policy: Policy, now: datetime | None = None) -> Resolution:
-        lookup = Lookup.of(message, policy)
         seen: Snapshot | None = None
         if self._touches is not None:
             now = now or _now(self._clock)
-            touch = touching(message, policy, lookup, now)
+            touch = touching(message, policy, now)
             met = self._touches.touch(touch)
             if isinstance(met, Touched):
                 return _joined(touch, met)
             seen = met
-        see = partial(self._look, seen, lookup)
+        see = partial(self._look, seen, Lookup.of(message, policy))
         decision, ticket = self._settle(see, partial(_decide, message=message, policy=policy), now)
         return _resolution(decision, ticket)
 
@@ -773,16 +775,15 @@ class AsyncTicketRouter:
     async def _resolve(
         self, message: InboundMessage, policy: Policy, now: datetime | None = None
     ) -> Resolution:
-        lookup = Lookup.of(message, policy)
         seen: Snapshot | None = None
         if self._touches is not None:
             now = now or _now(self._clock)
-            touch = touching(message, policy, lookup, now)
+            touch = touching(message, policy, now)
             met = await self._touches.touch(touch)
             if isinstance(met, Touched):
                 return _joined(touch, met)
             seen = met
-        see = partial(self._look, seen, lookup)
+        see = partial(self._look, seen, Lookup.of(message, policy))
         decision, ticket = await self._settle(see, partial(_decide, message=message, policy=policy), now)
         return _resolution(decision, ticket)
 
@@ -1005,7 +1006,9 @@ def _resolutions(
 
 
 def _joined(touch: Touch, met: Touched) -> Resolution:
-    return _resolution(*_told(touched(touch, met), met.ticket))
+    if logger.isEnabledFor(logging.DEBUG):
+        log_answer(touched(touch, met), met.ticket)
+    return Resolution(Outcome.REUSED, Reason.ACTIVE_ON_CONNECTION, met.other_active, met.ticket)
 
 
 def _kept(answer: Ignore | Duplicate | Keep) -> Ticket | None:

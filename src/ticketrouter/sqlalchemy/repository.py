@@ -353,7 +353,7 @@ class _Work:
         if touch.message_ref is not None:
             if not self.plan.keeps_message_ids:
                 _warn_of_missing_ids(self.statements)
-                touch = evolve(touch, lookup=evolve(touch.lookup, message_id=None), message_ref=None)
+                touch = evolve(touch, message=evolve(touch.message, message_id=None), message_ref=None)
             elif is_autocommit(self.connection):
                 return None  # such a message may be a redelivery, and nothing else
         sent = self.statements.touch(touch)

@@ -144,7 +144,7 @@ def touch(store: Store, message: InboundMessage) -> Touched | Snapshot | None:
     with store.transaction() as repository:
         if not isinstance(repository, Touches):
             pytest.skip("this repository has no touch (Touches)")
-        return repository.touch(touching(message, policy, Lookup.of(message, policy), LATER))
+        return repository.touch(touching(message, policy, LATER))
 
 
 def given_two_sides(store: Store, move: Move) -> list[Ticket]:
