@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from ticketrouter.errors import TicketNotFoundError, TicketRouterError
-from ticketrouter.model import InboundMessage, Outcome, Resolution, Ticket, TicketKey, UniqueRule
+from ticketrouter.model import InboundMessage, Outcome, Resolution, Ticket, TicketKey, UniqueRule, id_order
 from ticketrouter.moves import MovePlan, OnCollision
 from ticketrouter.repository import ForgetsMessages, MovesTickets
 from ticketrouter.router import TicketRouter
@@ -138,10 +138,16 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
     @rule(messages=st.lists(these.messages(), max_size=4))
     def receive_many(self, messages: list[InboundMessage]) -> None:
         """Several messages come in at once; what comes before one that fails is kept."""
-        self.same(
-            lambda: [self.model.receive(message)[0] for message in messages],
-            lambda router: [str(each.outcome) for each in router.resolve_many(messages)],
-        )
+        before = len(self.model.rows)
+        made: list[Any] = []
+
+        def resolve(router: TicketRouter) -> list[str]:
+            found = router.resolve_many(messages)
+            made.extend(each.ticket.id for each in found if each.outcome is Outcome.CREATED)
+            return [str(each.outcome) for each in found]
+
+        self.same(lambda: [self.model.receive(message)[0] for message in messages], resolve)
+        self.renumber(before, made)
 
     @rule(key=these.keys, user_id=st.none() | these.users, queue_id=st.none() | these.users)
     def open(self, key: TicketKey, user_id: int | None, queue_id: int | None) -> None:
@@ -342,6 +348,16 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         if row["closed_at"] is None and not self.model.is_active(row):
             row["closed_at"] = row["updated_at"]
         return row
+
+    def renumber(self, before: int, made: list[Any]) -> None:
+        """Number the rows of a batch as the store did, which may make its tickets in an order of its own."""
+        fresh = self.model.rows[before:]
+        if len(made) != len(fresh):
+            return  # a batch that was refused has gone one by one
+        in_order = sorted(zip(made, fresh, strict=True), key=lambda each: id_order(each[0]))
+        for number, (_, row) in enumerate(in_order, start=before + 1):
+            row["id"] = number
+        self.model.rows.sort(key=_number)
 
     def row(self, nth: int) -> Row:
         """Return the nth row of the model, counted round."""
