@@ -217,6 +217,8 @@ def _server(
         def crash() -> None:
             nonlocal process
             _kill_all(process)
+            # Left over from the killed one: nobody listens there, and the new one makes its own.
+            socket.unlink(missing_ok=True)
             process = _started(command, output)
             _wait(process, url, log, socket)
 

@@ -54,3 +54,20 @@ def test_the_first_statement_of_a_connection_may_be_a_lost_race(databases: Datab
 
     assert (Outcome.CREATED, 1) == (first.outcome, first.ticket.unread_messages)
     assert (Outcome.REUSED, 2) == (second.outcome, second.ticket.unread_messages)
+
+
+def test_what_a_second_look_has_found_can_be_closed(databases: Databases) -> None:
+    """On MariaDB a duplicate's ticket may be newer than the transaction's snapshot: it is there all the same."""
+    cell = Cell("mariadb", "REPEATABLE READ", UniqueRule.ACTIVE_PER_CONNECTION, old_snapshot=True)
+    message = InboundMessage(1, "c", 10, message_id="m")
+    with racetrack(databases, cell) as (engine, mapping), engine.connect() as late:
+        router = TicketRouter(SQLAlchemyTicketRepository(late, mapping))
+        assert router.active_tickets(1, "c") == []
+        with engine.begin() as early:
+            TicketRouter(SQLAlchemyTicketRepository(early, mapping)).resolve(message)
+        again = router.resolve(message)
+        closed = router.close(1, again.ticket.id)
+        late.commit()
+
+    assert Outcome.DUPLICATE is again.outcome
+    assert ("closed", 1) == (closed.status, closed.unread_messages)

@@ -186,7 +186,7 @@ def _scheduled_by_frontrun(*words: str) -> dict[str, object]:
         "-m",
         "tests.interleavings.on_postgresql",
     ]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, timeout=400)
     if "UnavailableError" in done.stderr:
         pytest.skip("postgresql cannot be had")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar, assert_never
 from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import evolve, frozen
-from sqlalchemy import Connection, CursorResult, Dialect, Executable, inspect
+from sqlalchemy import Connection, CursorResult, Dialect, Executable, RootTransaction, inspect
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
@@ -81,7 +81,8 @@ class SQLAlchemyTicketRepository:
         """Find one ticket of a company: see `TicketRepository.get`.
 
         Statements:
-            One `SELECT`.
+            One `SELECT`; on MariaDB a second one for a ticket that is newer than the transaction's snapshot, and that
+            a second look has locked.
         """
         return self._in_host(lambda work: work.get(company_id, ticket_id))
 
@@ -260,6 +261,8 @@ _Known: TypeAlias = dict[tuple[TicketMapping, str | None, UniqueRule | None], _P
 # One entry per engine, by the dialect that all views of it share; it goes when the engine goes.
 _known: WeakKeyDictionary[Dialect, _Known] = WeakKeyDictionary()
 _warned: WeakSet[Statements] = WeakSet()
+# The ids that a locking read of a transaction has found; they go when the transaction goes.
+_locked: WeakKeyDictionary[RootTransaction, set[Id]] = WeakKeyDictionary()
 
 
 def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRule | None) -> _Plan:
@@ -344,8 +347,17 @@ class _Work:
         found = self.statements.snapshot(self._execute(self.statements.load(lookup)))
         if not self.statements.reads_may_be_old or not (claims or lookup.overtaken):
             return found
-        current = (row for sent in self.statements.current(lookup) for row in self._execute(sent))
-        return self.statements.corrected(found, self.statements.snapshot(current), lookup)
+        rows = (row for sent in self.statements.current(lookup) for row in self._execute(sent))
+        current = self.statements.snapshot(rows)
+        self._remember(current)
+        return self.statements.corrected(found, current, lookup)
+
+    def _remember(self, current: Snapshot) -> None:
+        """Note what is locked now, so that `get` finds it though the transaction's own snapshot is older."""
+        single = (current.latest_closed, current.occupant, current.routed)
+        ids = {ticket.id for ticket in (*current.active, *single) if ticket is not None}
+        if ids and (transaction := self.connection.get_transaction()) is not None:
+            _locked.setdefault(transaction, set()).update(ids)
 
     def touch(self, touch: Touch) -> Touched | Snapshot | None:
         if not self._is_here(touch.key.company_id):
@@ -375,7 +387,13 @@ class _Work:
         if not self._is_here(company_id):
             return None
         row = self._execute(self.statements.get(company_id, ticket_id)).one_or_none()
+        if row is None and self._has_locked(ticket_id):
+            row = self._execute(self.statements.get_current(company_id, ticket_id)).one_or_none()
         return None if row is None else self.statements.ticket(row)
+
+    def _has_locked(self, ticket_id: Id) -> bool:
+        transaction = self.connection.get_transaction()
+        return transaction is not None and ticket_id in _locked.get(transaction, ())
 
     def get_current(self, company_id: Id, ticket_id: Id) -> Ticket | None:
         found = self.get(company_id, ticket_id)
