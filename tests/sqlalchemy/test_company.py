@@ -207,8 +207,9 @@ def test_a_table_of_one_company_is_asked_for_nobody_else(place: Place) -> None:
         router.resolve(InboundMessage(1, PERSON, 10))
         with captured(place.engine) as sent:
             found = router.active_tickets(2, PERSON)
+            moved = router.merge_contacts(2, PERSON, GROUP)
 
-    assert ([], []) == (found, sent)
+    assert ([], (), []) == (found, moved.repoints, sent)
 
 
 @pytest.mark.parametrize("database", ["postgresql"])

@@ -448,6 +448,8 @@ class _Work:
             raise RepositoryError(
                 "a move is several statements in one transaction: use a connection without AUTOCOMMIT"
             )
+        if not self._is_here(plan.move.company_id):
+            return
         move, closing = plan.move, [each.ticket for each in plan.closes]
         sent = MoveStatements(self.statements, move)
         try:
