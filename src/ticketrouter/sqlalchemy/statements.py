@@ -90,7 +90,7 @@ class Statements:
         self._touches: dict[tuple[Scope, bool, bool], Executable] = {}
         self._get = self._build_get()
         self._get_current = self._get.with_for_update()
-        self.create_statement = self._build_create()
+        self.create_statement: Executable = self._build_create()
         """The `INSERT` of a new ticket, or of many."""
         self._stranger = self._build_stranger()
         self._reuse = self._build_reuse()

@@ -141,8 +141,8 @@ class JsonRows(TypeDecorator[list[list[Any]]]):
         types: the types of the columns.
     """
 
-    impl = String
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = String
+    cache_ok: bool | None = True
 
     def __init__(self, types: tuple[TypeEngine[Any], ...]) -> None:
         super().__init__()

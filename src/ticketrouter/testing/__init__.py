@@ -8,9 +8,9 @@ from __future__ import annotations
 try:
     import hypothesis
     import pytest
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        f"ticketrouter.testing needs {missing.name}: pip install 'ticketrouter[testing]'", name=missing.name
+        f"ticketrouter.testing needs {_missing.name}: pip install 'ticketrouter[testing]'", name=_missing.name
     ) from None
 
 del hypothesis  # it was only asked for

@@ -233,7 +233,7 @@ class Run:
         self.case = case
         self.store = store
         self.names: dict[Any, Any] = {}
-        self.created = 0
+        self.created: int = 0
         for fields in case.given:
             self.names[store.insert(Ticket(**as_values(fields))).id] = fields["id"]
 

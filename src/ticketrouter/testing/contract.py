@@ -25,7 +25,16 @@ from ticketrouter.errors import (
     TicketNotFoundError,
 )
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
-from ticketrouter.model import InboundMessage, MessageKind, Outcome, Reason, TicketKey, UniqueRule
+from ticketrouter.model import (
+    InboundMessage,
+    MessageKind,
+    Outcome,
+    Reason,
+    StatusScheme,
+    Ticket,
+    TicketKey,
+    UniqueRule,
+)
 from ticketrouter.moves import Closing, Move, OnCollision, plan_move
 from ticketrouter.policy import Lookup, MessageRef, Snapshot, Touched, Unread
 from ticketrouter.repository import ForgetsMessages, ReadsCurrent, TicketRepository
@@ -761,12 +770,18 @@ class Overtaken:
     """A repository that shows each ticket as it was before it was moved here."""
 
     def __init__(self, repository: TicketRepository) -> None:
-        self.statuses = repository.statuses
-        self.get = repository.get
-        self.commit = repository.commit
-        self._load = repository.load
+        self.statuses: StatusScheme = repository.statuses
+        self._repository = repository
+
+    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+        """See `TicketRepository.get`."""
+        return self._repository.get(company_id, ticket_id)
+
+    def commit(self, decision: Write) -> Ticket:
+        """See `TicketRepository.commit`."""
+        return self._repository.commit(decision)
 
     def load(self, lookup: Lookup) -> Snapshot:
         """See `TicketRepository.load`."""
-        found = self._load(lookup)
+        found = self._repository.load(lookup)
         return evolve(found, active=tuple(evolve(each, connection_id=10, id=10**9) for each in found.active))

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,  # pyright: ignore[reportUnknownVariableType]
 )
 
+from ticketrouter.choices import Policy
 from ticketrouter.errors import TicketNotFoundError, TicketRouterError
 from ticketrouter.model import InboundMessage, Outcome, Resolution, Ticket, TicketKey, UniqueRule, id_order
 from ticketrouter.moves import MovePlan, OnCollision
@@ -72,8 +73,8 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         self.store = self.new_store(unique_rule)
         with self.store.transaction() as repository:
             statuses = repository.statuses
-            self.forgets = isinstance(repository, ForgetsMessages)
-            self.moves = isinstance(repository, MovesTickets)
+            self.forgets: bool = isinstance(repository, ForgetsMessages)
+            self.moves: bool = isinstance(repository, MovesTickets)
         # Without a rule, too, it begins as the law of one active ticket would have it.
         lawful = UniqueRule.ACTIVE_PER_CONNECTION if unique_rule is UniqueRule.NONE else unique_rule
         keys = st.just(TicketKey(1, 1, 1)) | these.keys
@@ -82,7 +83,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
             these.lists_of_tickets(lawful, keys, at_least=3, statuses=statuses, closed=closed) | st.just([])
         )
         self.clock = FakeClock(these.NOW)
-        self.policy = direct.policy(groups.policy())
+        self.policy: Policy = direct.policy(groups.policy())
         rows = [_row(ticket) | {"id": number} for number, ticket in enumerate(tickets, start=1)]
         self.numbers: dict[Any, int] = {}
         self.know([self.store.insert(ticket) for ticket in tickets])

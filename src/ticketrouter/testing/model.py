@@ -73,8 +73,10 @@ class Model:
         now: datetime,
         statuses: StatusScheme = StatusScheme(),  # noqa: B008 - a frozen value
     ) -> None:
-        self.direct, self.groups, self.unique_rule = direct, groups, unique_rule
-        self.rows = list(rows)
+        self.direct: Plan = direct
+        self.groups: Plan = groups
+        self.unique_rule: str = unique_rule
+        self.rows: list[Row] = list(rows)
         self.now = now
         self.words = statuses
         self.routed: dict[tuple[Any, Any, Any], tuple[Row, datetime]] = {}

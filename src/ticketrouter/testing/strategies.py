@@ -57,16 +57,20 @@ two_contacts: st.SearchStrategy[tuple[int, int]] = st.sampled_from([*permutation
 """One contact and another one; 9 is a group."""
 two_connections: st.SearchStrategy[tuple[int, int]] = st.sampled_from([*permutations([1, 2, 3], 2)])
 """One connection and another one."""
-on_collision = st.just(OnCollision.KEEP_NEWEST) | st.sampled_from(OnCollision)
+on_collision: st.SearchStrategy[OnCollision] = st.just(OnCollision.KEEP_NEWEST) | st.sampled_from(OnCollision)
 
-keys = st.builds(TicketKey, companies, contacts, connections)
+keys: st.SearchStrategy[TicketKey] = st.builds(TicketKey, companies, contacts, connections)
 
 # --- times ----------------------------------------------------------------------------------------------------
 
-any_instants = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.timezones())  # noqa: DTZ001
+any_instants: st.SearchStrategy[datetime] = st.datetimes(
+    datetime(1900, 1, 1),  # noqa: DTZ001 - Hypothesis adds the zone
+    datetime(2200, 1, 1),  # noqa: DTZ001
+    timezones=st.timezones(),
+)
 """Instants in any time zone."""
 
-spans = st.one_of(
+spans: st.SearchStrategy[timedelta] = st.one_of(
     st.sampled_from([timedelta(0), HOUR, HOUR + timedelta(microseconds=1), 2 * HOUR]),
     st.sampled_from([HOUR, 2 * HOUR]),
     st.timedeltas(timedelta(0), timedelta(days=3)),
@@ -76,16 +80,18 @@ spans = st.one_of(
 moments: st.SearchStrategy[datetime] = spans.map(lambda span: NOW - span)
 """The past, up to now."""
 
-times_of_sending = st.one_of(st.none(), moments, spans.map(lambda span: NOW + span))
+times_of_sending: st.SearchStrategy[datetime | None] = st.one_of(
+    st.none(), moments, spans.map(lambda span: NOW + span)
+)
 """What a message says of when it was sent: nothing, the past, or the future."""
 
 # --- messages -------------------------------------------------------------------------------------------------
 
-kinds = st.just(MessageKind.MESSAGE) | st.sampled_from(MessageKind)
-booleans = st.booleans()
-sometimes = st.sampled_from([False, False, True])
-unique_rules = st.sampled_from(UniqueRule)
-all_scopes = st.sampled_from(Scope)
+kinds: st.SearchStrategy[MessageKind] = st.just(MessageKind.MESSAGE) | st.sampled_from(MessageKind)
+booleans: st.SearchStrategy[bool] = st.booleans()
+sometimes: st.SearchStrategy[bool] = st.sampled_from([False, False, True])
+unique_rules: st.SearchStrategy[UniqueRule] = st.sampled_from(UniqueRule)
+all_scopes: st.SearchStrategy[Scope] = st.sampled_from(Scope)
 
 
 def messages(
@@ -107,7 +113,7 @@ def messages(
     )
 
 
-any_messages = st.builds(
+any_messages: st.SearchStrategy[InboundMessage] = st.builds(
     InboundMessage,
     company_id=any_ids,
     contact_id=any_ids,
@@ -194,7 +200,7 @@ def lawful(
 
 # --- choices --------------------------------------------------------------------------------------------------
 
-reopens = st.builds(
+reopens: st.SearchStrategy[Reopen] = st.builds(
     Reopen,
     st.one_of(st.none(), spans, st.just(timedelta.max)),
     keep_user=st.booleans(),
@@ -211,8 +217,8 @@ def policies(scopes: st.SearchStrategy[Scope] = all_scopes) -> st.SearchStrategy
     return st.builds(Policy, scopes, reopens, st.none() | plain, effects)
 
 
-any_policies = policies()
-one_connection_each = policies(st.just(Scope.CONNECTION))
+any_policies: st.SearchStrategy[Policy] = policies()
+one_connection_each: st.SearchStrategy[Policy] = policies(st.just(Scope.CONNECTION))
 """Policies under which a contact has one conversation per connection, in groups too."""
 
 plans: st.SearchStrategy[Plan] = st.builds(
@@ -350,8 +356,8 @@ Act: TypeAlias = Receive | Open | Accept | Close | ReopenTicket | Transfer
 Operation: TypeAlias = Act | Wait
 
 
-nth = st.integers(0, 7)
-closings = st.builds(Close, companies, nth)
+nth: st.SearchStrategy[int] = st.integers(0, 7)
+closings: st.SearchStrategy[Close] = st.builds(Close, companies, nth)
 operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Receive, messages()),
     st.builds(Receive, messages()),
@@ -364,5 +370,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
 )
 """Everything that can happen at a desk."""
 
-logs = st.lists(operations, max_size=8) | st.lists(operations, min_size=10, max_size=40)
+logs: st.SearchStrategy[list[Operation]] = st.lists(operations, max_size=8) | st.lists(
+    operations, min_size=10, max_size=40
+)
 """Sequences of operations, short and long."""
