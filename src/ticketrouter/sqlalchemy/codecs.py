@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -170,6 +171,7 @@ def status_codec(type_: TypeEngine[Any]) -> Codec | None:
             return None
 
 
+@lru_cache(maxsize=1024)  # there are few, and each row has one
 def _word(value: Any) -> str:
     try:
         check_status("status", value)

@@ -22,7 +22,7 @@ from ticketrouter.checks import Id, as_member, as_utc
 from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError, TicketRouterError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.log import logger
-from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, id_order, key_order
+from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, bumped, id_order, key_order
 from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
 from ticketrouter.sqlalchemy.asynchronous import AsyncConnection, AsyncSession, async_scoped_session
@@ -650,11 +650,7 @@ class _Work:
     def _first_joined(joints: Sequence[Joint], joined: Mapping[int, Ticket]) -> dict[int, Ticket]:
         """Return each ticket as its first message leaves it, from what it is now."""
         return {
-            place: evolve(
-                ticket,
-                unread_messages=joints[place].first_count(ticket.unread_messages),
-                updated_at=joints[place].first.at,
-            )
+            place: bumped(ticket, joints[place].first_count(ticket.unread_messages), joints[place].first.at)
             for place, ticket in joined.items()
         }
 

@@ -8,7 +8,7 @@ sent from here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from secrets import randbits
 from typing import Any, TypeAlias
@@ -48,7 +48,7 @@ from ticketrouter.batch import Joint
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.lifecycle import Accept, Close, Transfer
-from ticketrouter.model import Ticket, TicketKey, UniqueRule, newest_first
+from ticketrouter.model import Ticket, TicketKey, UniqueRule, bumped, newest_first, trusted_ticket
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, Unread
 from ticketrouter.sqlalchemy.codecs import EPOCH, Codec
 from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
@@ -204,19 +204,23 @@ class Statements:
         status = found["status"]
         closed_at = None if self.mapping.statuses.is_active(status) else found.get("closed_at") or updated_at
         company_id: Any = found.get("company_id", self.mapping.only_company)
-        return Ticket(
-            id=found["id"],
-            company_id=company_id,
-            contact_id=found["contact_id"],
-            connection_id=ORPHAN if found["connection_id"] is None else found["connection_id"],
-            status=status,
-            is_group=found.get("is_group", False),
-            unread_messages=found.get("unread_messages", 0),
-            user_id=found.get("user_id"),
-            queue_id=found.get("queue_id"),
-            created_at=found.get("created_at") or updated_at,
-            updated_at=updated_at,
-            closed_at=closed_at,
+        # In the order of the fields. A row is what it is: nothing of it is checked again.
+        return trusted_ticket(
+            (
+                found["id"],
+                company_id,
+                found["contact_id"],
+                ORPHAN if found["connection_id"] is None else found["connection_id"],
+                status,
+                found.get("is_group", False),
+                found.get("unread_messages", 0),
+                found.get("user_id"),
+                found.get("queue_id"),
+                _utc(found.get("created_at") or updated_at),
+                _utc(updated_at),
+                None if closed_at is None else _utc(closed_at),
+                None,
+            )
         )
 
     @property
@@ -330,7 +334,7 @@ class Statements:
         if "unread_messages" not in self.mapping.columns:
             return evolve(decision.ticket, updated_at=at)
         signed = count - 2**64 if count >= 2**63 else count
-        return evolve(decision.ticket, unread_messages=max(signed, 0), updated_at=at)
+        return bumped(decision.ticket, max(signed, 0), at)
 
     def _kept(self, at: datetime) -> datetime:
         """Return the time that the column gives back when it is given that."""
@@ -903,3 +907,7 @@ def _digits(type_: TypeEngine[Any]) -> int | None:
             return type_.fsp or 0
         case _:
             return None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
