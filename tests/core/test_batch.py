@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from uuid import UUID
@@ -12,6 +13,7 @@ from attrs import evolve
 from tests.core.drivers import Watched
 from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
 from ticketrouter import (
+    AsyncTicketRouter,
     BlockedBySchemaError,
     InvalidMessageError,
     Outcome,
@@ -26,9 +28,9 @@ from ticketrouter import (
     UniqueRule,
 )
 from ticketrouter.batch import MOST, Given, Joint, plan
-from ticketrouter.memory import InMemoryTicketRepository
+from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
 from ticketrouter.model import key_order
-from ticketrouter.policy import Create, Lookup, Reuse, Unread
+from ticketrouter.policy import Create, Lookup, Reuse, Unread, touching
 
 
 class LosesFirst(InMemoryTicketRepository):
@@ -187,3 +189,38 @@ def test_keys_have_an_order_whatever_their_types():
     keys = [TicketKey(1, UUID(int=0), 1), TicketKey(1, "a", 2), TicketKey(1, 2, 3), TicketKey(1, 2, "1")]
 
     assert [keys[2], keys[3], keys[1], keys[0]] == sorted(keys, key=key_order)
+
+
+def awaited(repository: InMemoryTicketRepository) -> AsyncTicketRouter:
+    """Return the asynchronous router over the asynchronous face of a memory."""
+    face = AsyncInMemoryTicketRepository()
+    face._sync = repository
+    return AsyncTicketRouter(face, clock=lambda: NOW)
+
+
+@pytest.mark.parametrize("memory", [InMemoryTicketRepository, LosesFirst, GoesOneByOne])
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_asynchronous_router_routes_a_batch_alike(memory: type[InMemoryTicketRepository], size: int):
+    """Few messages or more, with a lost race or none, in a batch or one by one."""
+    batch = [a_message(), a_message(connection_id=200), a_message(), a_message(contact_id=11)][:size]
+    one, other = memory(), memory()
+
+    assert router(one).resolve_many(batch) == asyncio.run(awaited(other).resolve_many(batch))
+    assert one.tickets == other.tickets
+
+
+def test_the_asynchronous_router_ends_a_blocked_batch_alike():
+    """What came before the blocked message is written."""
+    repository = InMemoryTicketRepository(unique_rule=UniqueRule.ONE_PER_CONTACT)
+    batch = [a_message(), a_message(connection_id=200)]
+
+    with pytest.raises(BlockedBySchemaError):
+        asyncio.run(awaited(repository).resolve_many(batch))
+    assert [KEY] == [ticket.key for ticket in repository.tickets]
+
+
+def test_a_touch_is_of_the_key_of_its_message():
+    """In a group chat that is the group's."""
+    message = a_message(group_id=12)
+
+    assert TicketKey(1, 12, KEY.connection_id) == touching(message, Policy(), NOW).key
