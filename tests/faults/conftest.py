@@ -9,10 +9,9 @@ from attrs import frozen
 from sqlalchemy import URL, Engine
 
 from tests.backends import Databases
-from tests.faults.work import engine_for, warm_up
+from tests.faults.work import MAPPING, engine_for, warm_up
 from tests.races import set_rule
 from ticketrouter import UniqueRule
-from ticketrouter.sqlalchemy import DEFAULT_MAPPING
 
 
 @frozen
@@ -59,8 +58,8 @@ def place(
     if (database, rule) not in places:
         url = databases.new(database)
         engine = engine_for(url)
-        DEFAULT_MAPPING.metadata.create_all(engine)
+        MAPPING.metadata.create_all(engine)
         with engine.begin() as connection:
-            set_rule(connection, DEFAULT_MAPPING, rule)
+            set_rule(connection, MAPPING, rule)
         places[database, rule] = Place(url, engine)
     return places[database, rule]

@@ -23,7 +23,6 @@ from ticketrouter import (
     TicketRouter,
 )
 from ticketrouter.sqlalchemy import (
-    DEFAULT_MAPPING,
     SQLAlchemyTicketRepository,
     TicketMapping,
     configure_sqlite,
@@ -33,6 +32,8 @@ from ticketrouter.sqlalchemy import (
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = TicketKey("c1", "5511999999999", "10")
 TRIES = 5
+MAPPING = TicketMapping.own()
+"""Tables of our own, on a MetaData where no example has put its tables too."""
 
 
 def ticket(status: str, **changes: Any) -> Ticket:
@@ -126,20 +127,20 @@ def engine_for(url: Any, **options: Any) -> Engine:
     return engine
 
 
-def warm_up(engine: Engine, mapping: TicketMapping = DEFAULT_MAPPING) -> None:
+def warm_up(engine: Engine, mapping: TicketMapping = MAPPING) -> None:
     """Have the library find out what it does once per engine, so that no fault meets that."""
     with engine.begin() as connection:
         SQLAlchemyTicketRepository(connection, mapping).get(KEY.company_id, 0)
 
 
-def once(engine: Engine, work: Work, ticket_id: Any, mapping: TicketMapping = DEFAULT_MAPPING) -> None:
+def once(engine: Engine, work: Work, ticket_id: Any, mapping: TicketMapping = MAPPING) -> None:
     """Do a unit of work once."""
     with engine.begin() as connection:
         router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping), work.policy)
         work.do(router, ticket_id)
 
 
-def until_done(engine: Engine, work: Work, ticket_id: Any, mapping: TicketMapping = DEFAULT_MAPPING) -> int:
+def until_done(engine: Engine, work: Work, ticket_id: Any, mapping: TicketMapping = MAPPING) -> int:
     """Do a unit of work as a host does, again where the error says so; return how often it took."""
     for attempt in range(1, TRIES + 1):
         try:
@@ -161,7 +162,7 @@ def error_of(engine: Engine, work: Work, ticket_id: Any) -> Exception | None:
     return None
 
 
-def prepare(engine: Engine, work: Work, mapping: TicketMapping = DEFAULT_MAPPING) -> Any:
+def prepare(engine: Engine, work: Work, mapping: TicketMapping = MAPPING) -> Any:
     """Empty the tables and put the ticket there that is there before; return its id."""
     with engine.begin() as connection:
         for table in mapping.metadata.sorted_tables:
@@ -174,7 +175,7 @@ def prepare(engine: Engine, work: Work, mapping: TicketMapping = DEFAULT_MAPPING
         return inserted.inserted_primary_key[0]  # type: ignore[index]
 
 
-def left_in(engine: Engine, mapping: TicketMapping = DEFAULT_MAPPING) -> Hashable:
+def left_in(engine: Engine, mapping: TicketMapping = MAPPING) -> Hashable:
     """Return what the tables hold, but for ids and times, which a second attempt may have others of."""
     with engine.begin() as connection:
         return _tickets(connection, mapping), _recorded(connection, mapping)
@@ -202,6 +203,7 @@ def _recorded(connection: Connection, mapping: TicketMapping) -> Hashable:
 
 __all__ = [
     "KEY",
+    "MAPPING",
     "WORKS",
     "Work",
     "engine_for",

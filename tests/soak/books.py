@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from attrs import field, frozen
 from sqlalchemy import Engine, select
 
+from tests.faults.work import MAPPING
 from tests.soak.load import Acknowledged, Load
-from ticketrouter.sqlalchemy import DEFAULT_MAPPING
 
 
 @frozen
@@ -36,7 +36,7 @@ class Books:
 
     @classmethod
     def of(cls, engine: Engine) -> Books:
-        columns, ids = DEFAULT_MAPPING.columns, DEFAULT_MAPPING.message_ids.c
+        columns, ids = MAPPING.columns, MAPPING.message_ids.c
         names = ("id", "contact_id", "connection_id", "status", "unread_messages")
         with engine.begin() as connection:
             rows = connection.execute(select(*(columns[name] for name in names))).all()

@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import frozen
 
-from tests.faults.work import engine_for
+from tests.faults.work import MAPPING, engine_for
 from ticketrouter import InboundMessage, TicketRouter
 from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository, is_retryable
 
@@ -106,7 +106,7 @@ def _until_done(engine: Any, load: Load, number: int, *, close: bool) -> Acknowl
     for restarts in _attempts():
         try:
             with engine.begin() as connection:
-                router = TicketRouter(SQLAlchemyTicketRepository(connection))
+                router = TicketRouter(SQLAlchemyTicketRepository(connection, MAPPING))
                 answer = router.resolve(load.message(number))
                 ticket_id = answer.ticket.id
                 if close:

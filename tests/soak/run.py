@@ -19,10 +19,9 @@ from attrs import frozen
 from sqlalchemy import URL
 
 from tests import servers
-from tests.faults.work import engine_for
+from tests.faults.work import MAPPING, engine_for
 from tests.soak.books import Books, Verdict, audit
 from tests.soak.load import Acknowledged, Load, work_off
-from ticketrouter.sqlalchemy import DEFAULT_MAPPING
 
 LOOK = 0.01
 """How often is looked whether it is time to kill somebody, in seconds."""
@@ -80,7 +79,7 @@ def durable(database: str) -> Iterator[URL]:
 def soak(url: URL, load: Load, *, kill_workers: int, kill_servers: int = 0) -> Run:
     """Work off a load while workers, and the server, are killed at even distances on the way."""
     engine = engine_for(url)
-    DEFAULT_MAPPING.metadata.create_all(engine)
+    MAPPING.metadata.create_all(engine)
     context = get_context("forkserver")
     context.set_forkserver_preload(["tests.soak.load", "psycopg", "pymysql"])
     address = url.render_as_string(hide_password=False)
