@@ -8,13 +8,15 @@ from sqlalchemy import BigInteger, DateTime, ForeignKey
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from ticketrouter.sqlalchemy import DEFAULT_MAPPING, metadata
+from ticketrouter.sqlalchemy import TicketMapping
 
 
 class Base(DeclarativeBase):
-    """What all mapped classes share: the metadata on which ticketrouter's tables are, too."""
+    """What all mapped classes share."""
 
-    metadata = metadata
+
+MAPPING = TicketMapping.own(metadata=Base.metadata)
+"""The tables of ticketrouter, on the same metadata: so that one foreign key can name the other."""
 
 
 class Number(Base):
@@ -33,7 +35,7 @@ class StoredMessage(Base):
 
     number: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
-    ticket_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(DEFAULT_MAPPING.columns["id"]), index=True)
+    ticket_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(MAPPING.columns["id"]), index=True)
     participant: Mapped[str]
     sent_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     text: Mapped[str]

@@ -16,13 +16,12 @@ from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 from examples.fastapi_whatsapp.app import Settings, create_app
-from examples.fastapi_whatsapp.tables import Number, StoredMessage
+from examples.fastapi_whatsapp.tables import MAPPING, Number, StoredMessage
 from tests.backends import Databases
-from ticketrouter.sqlalchemy import DEFAULT_MAPPING
 
 SECRET, TOKEN = "app secret", "verify token"
 SALES, SUPPORT = "106540352242922", "106540352242923"
-TICKETS = DEFAULT_MAPPING.table
+TICKETS = MAPPING.table
 
 
 class Desk:
@@ -85,7 +84,7 @@ def desk(desk_of_module: Desk) -> Iterator[Desk]:
         session.add_all([Number(phone_number_id=SUPPORT, company_id=1)])
     yield desk_of_module
     with desk_of_module.engine.begin() as connection:
-        for table in reversed(DEFAULT_MAPPING.metadata.sorted_tables):
+        for table in reversed(MAPPING.metadata.sorted_tables):
             connection.execute(table.delete())
 
 

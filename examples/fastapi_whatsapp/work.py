@@ -13,7 +13,7 @@ import stamina
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from examples.fastapi_whatsapp.tables import Number, StoredMessage
+from examples.fastapi_whatsapp.tables import MAPPING, Number, StoredMessage
 from examples.fastapi_whatsapp.webhook import Arrived
 from ticketrouter import AsyncTicketRouter, InboundMessage, Outcome, Resolution
 from ticketrouter.sqlalchemy import AsyncSQLAlchemyTicketRepository, is_retryable
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 def router_of(session: AsyncSession) -> AsyncTicketRouter:
     """Make the router of one unit of work; here the policy of the desk would stand."""
-    return AsyncTicketRouter(AsyncSQLAlchemyTicketRepository(session))
+    return AsyncTicketRouter(AsyncSQLAlchemyTicketRepository(session, MAPPING))
 
 
 async def in_transaction(engine: AsyncEngine, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
