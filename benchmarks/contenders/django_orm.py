@@ -24,13 +24,15 @@ def _model() -> Any:
     import django  # noqa: PLC0415
     from django.conf import settings  # noqa: PLC0415
 
-    settings.configure(
-        DATABASES={"default": {}},
-        INSTALLED_APPS=[],
-        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-        USE_TZ=True,
-    )
-    django.setup()
+    # A test process may have Django at work already: the databases here have names of their own.
+    if not settings.configured:
+        settings.configure(
+            DATABASES={"default": {}},
+            INSTALLED_APPS=[],
+            DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+            USE_TZ=True,
+        )
+        django.setup()
     from django.db import models  # noqa: PLC0415
 
     class Ticket(models.Model):  # noqa: DJ008 - nobody prints one

@@ -154,6 +154,8 @@ class TicketRouter:
     def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
         """Find the tickets of several messages, in their order and with the same results as one by one.
 
+        Only the ids of new tickets may differ: a batch writes by key, so that no two batches deadlock.
+
         Args:
             messages: the messages.
 
@@ -589,6 +591,8 @@ class AsyncTicketRouter:
 
     async def resolve_many(self, messages: Iterable[InboundMessage]) -> list[Resolution]:
         """Find the tickets of several messages, in their order and with the same results as one by one.
+
+        Only the ids of new tickets may differ: a batch writes by key, so that no two batches deadlock.
 
         Args:
             messages: the messages.

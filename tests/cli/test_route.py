@@ -222,9 +222,19 @@ def test_a_very_long_line_is_a_line(tmp_path):
 # --- batches, redelivery, interruption -----------------------------------------------------------------------
 
 
+def numbered(out: str) -> list[dict[str, Any]]:
+    """Return the lines, with the tickets numbered as they come up."""
+    numbers: dict[int | None, int | None] = {None: None}
+    found = [json.loads(line) for line in out.splitlines()]
+    for line in found:
+        line["ticket_id"] = numbers.setdefault(line["ticket_id"], len(numbers))
+        line["other_active"] = [numbers[each] for each in line["other_active"]]
+    return found
+
+
 @pytest.mark.parametrize("batch", ["7", "1000"])
 def test_a_batch_gives_what_one_by_one_gives(batch, tmp_path):
-    """The same lines, and the same tickets, whatever the size of the batch."""
+    """The same lines, and the same tickets, whatever the size of the batch; only new ids go by key there."""
     stream = lines(many(120))
     (tmp_path / "one").mkdir()
 
@@ -233,7 +243,7 @@ def test_a_batch_gives_what_one_by_one_gives(batch, tmp_path):
         route("--batch", batch, stdin=stream, cwd=tmp_path),
     )
 
-    assert one_by_one.out == batched.out
+    assert numbered(one_by_one.out) == numbered(batched.out)
     assert {"created", "reused", "duplicate", "ignored"} == set(batched.outcomes)
     assert tickets(tmp_path / "one" / DATABASE) == tickets(tmp_path / DATABASE)
 
