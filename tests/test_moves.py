@@ -18,6 +18,7 @@ from ticketrouter import (
     BlockedBySchemaError,
     ContentionError,
     InboundMessage,
+    Outcome,
     RepositoryError,
     Ticket,
     TicketKey,
@@ -210,6 +211,32 @@ def test_a_move_needs_a_transaction(databases: Databases, backend: Backend) -> N
         TicketRouter(SQLAlchemyTicketRepository(connection, store.mapping)).merge_contacts(1, SOURCE, TARGET)
 
     assert [row] == store.tickets()
+    store.dispose()
+
+
+@on_each_database
+def test_a_message_id_that_is_newer_than_the_snapshot_is_known_on_the_target_too(
+    databases: Databases, backend: Backend
+) -> None:
+    """A transaction that began before it was recorded copies it all the same, or has to be run again."""
+    if backend.database == "sqlite":
+        pytest.skip(
+            "a transaction of SQLite that writes begins with the write lock: it has no older snapshot"
+        )
+    store = store_with(databases, backend, UniqueRule.ACTIVE_PER_CONNECTION)
+    store.insert(a_ticket())
+    message = InboundMessage(1, SOURCE, KEY.connection_id, message_id="m")
+    with store.sync_engine.begin() as old:
+        old.execute(text("SELECT count(*) FROM ticketrouter_tickets")).all()
+        with store.transaction() as repository:
+            first = TicketRouter(repository).resolve(message)
+        TicketRouter(SQLAlchemyTicketRepository(old, store.mapping)).move_connection(
+            1, KEY.connection_id, THERE
+        )
+    with store.transaction() as repository:
+        again = TicketRouter(repository).resolve(attrs.evolve(message, connection_id=THERE))
+
+    assert (Outcome.DUPLICATE, first.ticket.id) == (again.outcome, again.ticket.id)
     store.dispose()
 
 

@@ -37,6 +37,7 @@ def main() -> None:
     total += row("memory, merges and moves", memory, MOVES)
     for model in MODELS:
         total += row(str(model), partial(modelled, model=model))
+        total += row(f"{model}, merges and moves", partial(modelled, model=model), MOVES)
     print(f"\n{total.schedules:,} schedules through {total.states:,} states")
 
 

@@ -223,6 +223,62 @@ class Transaction:
         self.writes[place] = new
         return self._saw(new.value)
 
+    async def lock_rows(self, about: Callable[[Place, Any], bool]) -> Rows:
+        """Return what a `SELECT … FOR UPDATE` finds: each row as it is once nobody else writes it, locked."""
+        if self.database.level.is_mariadb:
+            return dict(await self.read_locking(lambda rows: tuple(_those(rows, about).items()), about))
+        await Pause()
+        self._look()
+        locked: dict[Place, Row] = {}
+        for place in sorted(_those(self._view(), about), key=str):
+            now = await self._waited_for(place, about)
+            if now is not None:
+                self.locks.add(place)
+                locked[place] = now
+        self._saw(tuple(locked.items()))
+        return locked
+
+    async def update_all(self, about: Callable[[Place, Any], bool], change: Callable[[Any], Any]) -> int:
+        """Change every row that the condition holds for, in one statement; raises TakenError by the unique rule."""
+        await Pause()
+        if self.database.level.is_postgresql:
+            self._look()
+        changed = 0
+        seen = self._view() if self.database.level.is_postgresql else self._current()
+        for place in sorted(_those(seen, about), key=str):
+            now = await self._waited_for(place, about)
+            if now is None:
+                continue
+            self.locks.add(place)
+            new = Row(change(now.value), (self.task, self.attempt))
+            if value := self.database.taken(place, new) - {place}:
+                await self._wait(lambda value=value: self._rival_for(value), before=now)  # type: ignore[misc]
+                if self._holder_of(value, besides=place) is not None:
+                    self._saw("taken")
+                    raise TakenError
+            self.writes[place] = new
+            changed += 1
+        self._saw(changed)
+        return changed
+
+    async def _waited_for(self, place: Place, about: Callable[[Place, Any], bool]) -> Row | None:
+        """Return a row once nobody else writes it; None: it is not what was looked for any more."""
+        await self._wait(lambda: self._writer_of(place))
+        self._refuse_newer(place)
+        now = self._current().get(place)
+        return now if now is not None and about(place, now.value) else None
+
+    def savepoint(self) -> tuple[dict[Place, Row | None], set[Hashable]]:
+        """Return what `back_to` goes back to."""
+        return dict(self.writes), set(self.locks)
+
+    def back_to(self, savepoint: tuple[dict[Place, Row | None], set[Hashable]]) -> None:
+        """Undo what was written since; PostgreSQL lets go the locks too."""
+        self.writes, locks = dict(savepoint[0]), savepoint[1]
+        if self.database.level.is_postgresql:
+            self.locks = set(locks)
+        self._saw("back")
+
     async def insert(self, place: Place, value: Any) -> Any | None:
         """Insert a row unless a unique value is taken.
 
@@ -365,6 +421,10 @@ class Transaction:
     def _saw(self, answer: Any) -> Any:
         self.seen.append(answer)
         return answer
+
+
+def _those(rows: Rows, about: Callable[[Place, Any], bool]) -> dict[Place, Row]:
+    return {place: row for place, row in rows.items() if about(place, row.value)}
 
 
 def _when_gone(database: Database, other: Transaction) -> Callable[[], bool]:

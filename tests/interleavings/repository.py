@@ -16,6 +16,7 @@ from ticketrouter import ConflictError, StatusScheme, Ticket, TicketKey, UniqueR
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.model import newest_first
+from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
 
 STATUSES = StatusScheme()
@@ -148,6 +149,89 @@ class ModelRepository:
                 return await self._changed(decision)
             case _:
                 assert_never(decision)
+
+    # --- moves -----------------------------------------------------------------------------------------------
+
+    async def survey_move(self, move: Move, *, claim: bool = False) -> Survey:
+        """Claim, where no unique rule stands guard, then lock the source's rows, then those that may collide."""
+        assert claim, "only what is carried out is explored"
+        if self._rule is UniqueRule.NONE and self._care.claim:
+            await self._claim_move(move)
+        source = await self._transaction.lock_rows(lambda place, value: _is_moved(move, place, value))
+        both = await self._transaction.lock_rows(lambda place, value: _is_beside(move, place, value))
+        rivals = [ticket for ticket in _active(both) if _shares(move, ticket, _active(both))]
+        return Survey([ticket.id for ticket in _tickets(source)], rivals, None, self._rule)
+
+    async def commit_move(self, plan: MovePlan) -> None:
+        savepoint = self._transaction.savepoint()
+        try:
+            await self._carry_out(plan)
+        except (ConflictError, TakenError):
+            self._transaction.back_to(savepoint)
+            raise ConflictError("the tickets were changed meanwhile") from None
+
+    async def _carry_out(self, plan: MovePlan) -> None:
+        move, closing = plan.move, {each.ticket.id for each in plan.closes}
+        if closing:
+            closed = await self._transaction.update_all(
+                lambda place, value: (
+                    _is_beside(move, place, value) and value.id in closing and _is_active(value)
+                ),
+                lambda now: _after(Close(now, plan.at), now),
+            )
+            if self._care.condition and closed != len(closing):
+                raise ConflictError("the tickets were changed meanwhile")
+        moved = await self._transaction.update_all(
+            lambda place, value: _is_moved(move, place, value),
+            lambda now: _with_key(now, move.after(now.key)),
+        )
+        if self._care.condition and moved != len(plan.repoints):
+            raise ConflictError("the tickets were changed meanwhile")
+        if move.part is KeyPart.CONNECTION:
+            await self._copy_message_ids(move)
+
+    async def _copy_message_ids(self, move: Move) -> None:
+        known = await self._message_ids()
+        for place, row in sorted(known.items(), key=str):
+            name: Any = place[1]
+            there: Place = "messages", (move.company_id, move.target_id, *name[2:])
+            if name[:2] != (move.company_id, move.source_id) or there in known:
+                continue
+            if await self._transaction.insert(there, row.value) is not None:
+                raise ConflictError("a message id was recorded meanwhile")
+
+    async def _message_ids(self) -> Rows:
+        def query(rows: Rows) -> tuple[tuple[Place, Row], ...]:
+            return tuple(found for found in rows.items() if found[0][0] == "messages")
+
+        level = self._transaction.database.level
+        if level.is_mariadb and level.keeps_snapshot:
+            # There an `INSERT … SELECT` reads as a locking read does.
+            return dict(await self._transaction.read_locking(query, lambda place, _: place[0] == "messages"))
+        return dict(await self._transaction.read(query))
+
+    async def _claim_move(self, move: Move) -> None:
+        if move.part is KeyPart.CONTACT:
+            await self._claim_all(move, {move.source_id, move.target_id})
+            return
+        claimed = set(
+            await self._transaction.read(
+                lambda rows: frozenset(each.contact_id for each in _active(rows) if move.concerns(each.key))
+            )
+        )
+        await self._claim_all(move, claimed)
+        locked = await self._transaction.lock_rows(
+            lambda place, value: _is_moved(move, place, value) and _is_active(value)
+        )
+        await self._claim_all(move, {ticket.contact_id for ticket in _tickets(locked)} - claimed)
+
+    async def _claim_all(self, move: Move, contacts: set[Id]) -> None:
+        for contact_id in sorted(contacts, key=str):
+            contact = move.company_id, contact_id
+            if self._care.advisory:
+                await self._transaction.lock(contact)
+            else:
+                await self._transaction.upsert(("anchors", contact), lambda count: (count or 0) + 1)
 
     # --- the writes ------------------------------------------------------------------------------------------
 
@@ -306,6 +390,26 @@ def _active(rows: Rows) -> list[Ticket]:
 
 def _is_of(lookup: Lookup, ticket: Ticket) -> bool:
     return (ticket.company_id, ticket.contact_id) == (lookup.company_id, lookup.contact_id)
+
+
+def _is_moved(move: Move, place: Place, value: Any) -> bool:
+    return place[0] == "tickets" and move.concerns(value.key)
+
+
+def _is_beside(move: Move, place: Place, value: Any) -> bool:
+    """Tell whether a row is of the source or of the target."""
+    if place[0] != "tickets" or value.company_id != move.company_id:
+        return False
+    return getattr(value, move.part) in {move.source_id, move.target_id}
+
+
+def _shares(move: Move, ticket: Ticket, others: list[Ticket]) -> bool:
+    key = move.after(ticket.key)
+    return any(other.id != ticket.id and move.after(other.key) == key for other in others)
+
+
+def _with_key(ticket: Ticket, key: TicketKey) -> Ticket:
+    return evolve(ticket, contact_id=key.contact_id, connection_id=key.connection_id)
 
 
 def _is_about(lookup: Lookup, place: Place, value: Any) -> bool:

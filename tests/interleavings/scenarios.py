@@ -156,7 +156,7 @@ MOVES = (
     Scenario((move(), message(message_id="m"), message(THERE, message_id="m")), TWO_CONNECTIONS),
     Scenario((move(), merge(), message()), TWO_CONNECTIONS),
 )
-"""Merges and moves, over memory only."""
+"""Merges and moves."""
 
 
 class DeadlockError(ContentionError):

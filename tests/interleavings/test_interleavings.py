@@ -54,9 +54,10 @@ def _marked(model: Model) -> object:
 def _explored_all(
     make: Callable[[Scenario], Callable[[], Desk]],
     judge: Callable[[Scenario], Callable[[], Desk]] | None = None,
+    scenarios: tuple[Scenario, ...] = SCENARIOS,
 ) -> Explored:
     total = Explored(0, 0, 0)
-    for scenario in SCENARIOS:
+    for scenario in scenarios:
         total += explored(scenario, make, judge)
     return total
 
@@ -72,9 +73,7 @@ def test_every_schedule_over_memory() -> None:
 
 def test_every_schedule_of_a_merge_or_move_over_memory() -> None:
     """What moves tickets keeps the invariant among messages, redeliveries, closes and transfers."""
-    total = Explored(0, 0, 0)
-    for scenario in MOVES:
-        total += explored(scenario, memory)
+    total = _explored_all(memory, scenarios=MOVES)
     print(f"\nmoves over memory: {total.schedules:,} schedules, {total.states:,} states")
 
     assert total.schedules > 500
@@ -89,6 +88,16 @@ def test_every_schedule_over_a_model(model: Model) -> None:
 
     assert total.schedules > (5_000 if model.level is Level.SQLITE_IMMEDIATE else 500_000)
     assert total.states > 5_000
+
+
+@pytest.mark.parametrize("model", [_marked(model) for model in MODELS])
+def test_every_schedule_of_a_merge_or_move_over_a_model(model: Model) -> None:
+    """The same, statement by statement, with the rows that a move locks and the contacts that it claims."""
+    total = _explored_all(lambda scenario: modelled(scenario, model), memory, MOVES)
+    print(f"\nmoves, {model}: {total.schedules:,} schedules, {total.states:,} states")
+
+    assert total.schedules > (5_000 if model.level is Level.SQLITE_IMMEDIATE else 1_000_000)
+    assert total.states > 4_000
 
 
 # --- the explorer can fail -----------------------------------------------------------------------------------
@@ -171,6 +180,21 @@ def test_a_careless_repository_is_caught(model: Model, why: str) -> None:
     """What the adapter does and could be thought needless is needed: without it some schedule breaks."""
     with pytest.raises(BrokenError, match=why):
         _explored_all(lambda scenario: modelled(scenario, model), judge=memory)
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (Model(Level.POSTGRESQL_READ_COMMITTED, RIGHT, care=Care(unique=False)), "two active tickets"),
+        (Model(Level.POSTGRESQL_READ_COMMITTED, NONE, care=Care(claim=False)), "two active tickets"),
+        (Model(Level.MARIADB_READ_COMMITTED, NONE, care=Care(claim=False)), "two active tickets"),
+    ],
+    ids=str,
+)
+def test_a_careless_move_is_caught(model: Model, why: str) -> None:
+    """Without the unique rule, or the claim that stands in for it, a message and a move meet on one key."""
+    with pytest.raises(BrokenError, match=why):
+        _explored_all(lambda scenario: modelled(scenario, model), memory, MOVES)
 
 
 # --- the real adapter, on PostgreSQL -------------------------------------------------------------------------
