@@ -166,13 +166,16 @@ def test_killed_workers_lose_and_double_nothing(server: str, redis: Redis, engin
         command = [sys.executable, "-m", "examples.queue_worker.worker"]
         return subprocess.Popen(command, cwd=ROOT, env=environment | {"WORKER_NAME": name})
 
-    victim, survivor = start("victim"), start("survivor")
+    # The other one begins only then: it could be through before the first has begun.
+    victim = start("victim")
     try:
         wait_until(lambda: "victim" in holders(redis))
-        victim.kill()
-        wait_until(lambda: waiting(redis) == (0, 0))
     finally:
         victim.kill()
+    survivor = start("survivor")
+    try:
+        wait_until(lambda: waiting(redis) == (0, 0))
+    finally:
         survivor.terminate()
         codes = [process.wait(timeout=20) for process in (victim, survivor)]
 

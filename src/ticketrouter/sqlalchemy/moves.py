@@ -72,17 +72,17 @@ class MoveStatements:
     def rivals(self, *, lock: bool) -> Select[Any]:
         """Return the `SELECT` of the active tickets that would share a key with another one."""
         other = self._table.alias("other")
-        sharing = exists(
-            select(literal_column("1")).where(
-                self._company(other),
-                self._on_either_side(other),
-                self._same(self._staying, other),
-                self._active(other),
-                self._column("id", other) != self._column("id"),
-            )
+        sharing: Select[Any] = select(literal_column("1")).where(
+            self._company(other),
+            self._on_either_side(other),
+            self._same(self._staying, other),
+            self._active(other),
+            self._column("id", other) != self._column("id"),
         )
+        # On MariaDB the lock of a statement is not one of its subqueries, which would read an old snapshot.
+        sharing = self._locked(sharing, lock=lock and self._statements.reads_may_be_old)
         rows = select(*self._statements.columns).where(
-            self._company(), self._on_either_side(), self._active(), self._no_orphan(), sharing
+            self._company(), self._on_either_side(), self._active(), self._no_orphan(), exists(sharing)
         )
         return self._locked(rows, lock=lock)
 

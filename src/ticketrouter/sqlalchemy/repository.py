@@ -434,10 +434,13 @@ class _Work:
         if not self._is_here(move.company_id):
             return Survey(unique_rule=rule)
         sent = MoveStatements(self.statements, move)
-        if claim and rule is UniqueRule.NONE:
-            self._claim_move(move, sent)
+        claims = claim and rule is UniqueRule.NONE
+        claimed = self._claim_move(move, sent) if claims else set()
         decode = self.statements.codecs["id"].decode
         ids = [decode(row[0]) for row in self.connection.execute(sent.ticket_ids(lock=claim))]
+        if claims and move.part is KeyPart.CONNECTION:
+            # Who came meanwhile, or after an old snapshot, is met now that the rows are locked.
+            self._claim_all(move.company_id, self._contacts(sent, lock=True) - claimed)
         rivals = [self.statements.ticket(row) for row in self.connection.execute(sent.rivals(lock=claim))]
         occupying = sent.occupant() if ids else None
         row = None if occupying is None else self.connection.execute(occupying).one_or_none()
@@ -470,18 +473,17 @@ class _Work:
         if self.connection.execute(statement).rowcount != expected:
             raise ConflictError("the tickets were changed meanwhile")
 
-    def _claim_move(self, move: Move, sent: MoveStatements) -> None:
-        """Keep everybody else from the contacts of a move, in an order that all moves share."""
+    def _claim_move(self, move: Move, sent: MoveStatements) -> set[Id]:
+        """Keep everybody else from the contacts of a move, in an order that all moves share, and return them."""
         match move.part:
             case KeyPart.CONTACT:
-                self._claim_all(move.company_id, {move.source_id, move.target_id})
+                contacts = {move.source_id, move.target_id}
             case KeyPart.CONNECTION:
-                claimed = self._contacts(sent, lock=False)
-                self._claim_all(move.company_id, claimed)
-                # Who came meanwhile, or after an old snapshot, is met now, and locked: no more can come unseen.
-                self._claim_all(move.company_id, self._contacts(sent, lock=True) - claimed)
+                contacts = self._contacts(sent, lock=False)
             case _:
                 assert_never(move.part)
+        self._claim_all(move.company_id, contacts)
+        return contacts
 
     def _contacts(self, sent: MoveStatements, *, lock: bool) -> set[Id]:
         decode = self.statements.codecs["contact_id"].decode
