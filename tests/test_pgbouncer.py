@@ -86,7 +86,7 @@ class Racer:
     def run(self) -> None:
         """Send a message for every key by each of several clients."""
         url = self.url.replace("postgresql+psycopg", self.driver)
-        mapping = TicketMapping.own()
+        mapping = TicketMapping.own(prefix="race_")
         if self.driver == "postgresql+asyncpg":
             asyncio.run(self._run_async(url, mapping))
             return
@@ -123,7 +123,7 @@ class Racer:
 
 def race(url: URL, driver: str, settings: dict[str, Any], rule: UniqueRule) -> Counter[Any]:
     """Let processes race through PgBouncer; count the unread messages per key, of one ticket each."""
-    mapping = TicketMapping.own()
+    mapping = TicketMapping.own(prefix="race_")
     engine = create_engine(url, connect_args=SETTINGS["postgresql+psycopg"])
     try:
         with engine.begin() as connection:
