@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from attrs import evolve
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine.interfaces import CacheStats
 
 from tests.backends import BACKENDS, ONE_PER_DATABASE, Backend, Databases, SqlStore
 from tests.sqlalchemy.test_statement_counts import counted
@@ -20,6 +24,7 @@ from ticketrouter import (
     InvalidMessageError,
     Outcome,
     Policy,
+    Reopen,
     Ticket,
     TicketKey,
     TicketRepository,
@@ -166,6 +171,40 @@ def _connection(ticket: Ticket) -> Any:
     return ticket.connection_id
 
 
+HOSTILE = (
+    10,
+    "10",
+    "text:10",
+    "a b",
+    'a"b',
+    "a\\b",
+    "a,b",
+    "{a}",
+    "NULL",
+    "null",
+    "'",
+    "é\U0001f4ac",
+    UUID(int=7),
+    -1,
+    2**63 - 1,
+)
+
+
+def test_ids_of_every_kind_go_through_a_batch_as_they_are(store: Store) -> None:
+    """Contacts, connections and message ids; a second batch finds all again."""
+    batch = [InboundMessage(each, each, each, message_id=each) for each in HOSTILE]
+    again = [InboundMessage(each, each, each) for each in HOSTILE]
+    with store.transaction() as repository:
+        router = TicketRouter(repository)
+        first, second = router.resolve_many(batch), router.resolve_many([*batch, *again])
+
+    assert [TicketKey(each, each, each) for each in HOSTILE] == [each.ticket.key for each in first]
+    assert [Outcome.DUPLICATE] * len(batch) + [Outcome.REUSED] * len(again) == [
+        each.outcome for each in second
+    ]
+    assert [each.ticket.id for each in first] * 2 == [each.ticket.id for each in second]
+
+
 def test_one_message_id_twice_in_a_batch_is_routed_once(store: Store) -> None:
     """With another contact it is told; the redelivery shows the ticket as it is by then."""
     batch = [
@@ -215,6 +254,45 @@ def test_a_batch_costs_the_same_statements_whatever_its_length(
 
     # One more at 1,000 on MariaDB, where an UPDATE is about 500 rows.
     assert counts == ([3, 3, 4] if backend.database == "mariadb" else [4, 4, 4])
+
+
+@pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
+def test_a_batch_is_compiled_once_whatever_its_length(databases: Databases, backend: Backend) -> None:
+    """The second batch, twice as long, of new and known tickets, with ids and without, finds every statement compiled.
+
+    Only the `UPDATE` of MariaDB names its rows in its text: it would lock others if it looked them up elsewhere.
+    """
+    opened: dict[UniqueRule, SqlStore] = {}
+    opening(databases, backend, opened)(UniqueRule.ACTIVE_PER_CONNECTION)
+    (store,) = opened.values()
+    anew: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, _values: Any, context: Any, _many: bool) -> None:
+        if context.compiled is not None and context.cache_hit is not CacheStats.CACHE_HIT:
+            anew.append(statement)
+
+    def batch(length: int) -> list[InboundMessage]:
+        known = [InboundMessage(1, n, 10) for n in range(length)]
+        with_ids = [
+            InboundMessage(1, f"with {n}", 10, message_id=f"{length} {n}") for n in range(-length, length)
+        ]
+        return [*known, *with_ids, InboundMessage(1, f"new {length}", 10)]
+
+    for length in (5, 5, 10):  # the first finds no table filled, and creates
+        anew.clear()
+        with store.transaction() as repository, listening(store, note):
+            TicketRouter(repository, Policy(reopen=Reopen.always())).resolve_many(batch(length))
+    store.dispose()
+
+    assert [] == [sent for sent in anew if backend.database != "mariadb" or not sent.startswith("UPDATE")]
+
+
+@contextmanager
+def listening(store: SqlStore, note: Callable[..., None]) -> Iterator[None]:
+    engine = store.sync_engine if store.async_engine is None else store.async_engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield
+    event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,9 @@ def places_of(table: str, statement: str) -> int:
 
 
 def conditions(column: str, statement: str) -> int:
-    """Count how often it compares, or gives, the column."""
-    compared = re.findall(rf'["`]?\b{column}["`]?\s*=\s*(?:[%:?(]|\$)', statement)
+    """Count how often it compares, or gives, the column: with a value, a row that was sent, or what such led to."""
+    value = r"[%:?(]|\$|sent\.company_id|[`]?ticketrouter_message_ids[`]?\.company_id"
+    compared = re.findall(rf'["`]?\b{column}["`]?\s*=\s*(?:{value})', statement)
     given = re.findall(rf'INSERT INTO [^()]+\([^()]*["`]?\b{column}\b["`]?[^()]*\)', statement)
     return len(compared) + len(given)
 

@@ -1,33 +1,16 @@
 """The statements about many tickets at once, for `load_many` and `commit_many`.
 
-Law of this file: as in `ticketrouter.sqlalchemy.statements`; and rows are asked for by company, each with a list of
-what is sought, so that every statement carries the company and finds its rows by index.
+Law of this file: as in `ticketrouter.sqlalchemy.statements`. PostgreSQL and SQLite are sent what is sought as rows of
+a statement that is built once. MariaDB, which would lock more rows than it is asked for, gets lists, by company.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import (
-    ColumnElement,
-    FromClause,
-    any_,
-    bindparam,
-    case,
-    column,
-    func,
-    literal,
-    not_,
-    or_,
-    select,
-    true,
-    update,
-    values,
-)
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, not_, or_, select, true, update
 
 from ticketrouter.batch import Joint
 from ticketrouter.checks import Id
@@ -35,6 +18,7 @@ from ticketrouter.choices import Scope
 from ticketrouter.model import Ticket, UniqueRule, id_order, key_order
 from ticketrouter.policy import Lookup, MessageRef, Snapshot
 from ticketrouter.sqlalchemy.mapping import KEY
+from ticketrouter.sqlalchemy.rows import SentRows
 from ticketrouter.sqlalchemy.statements import Sent, Statements
 
 _AT_ONCE = 500
@@ -55,8 +39,15 @@ class ManyStatements:
     def __init__(self, statements: Statements) -> None:
         self._of_one = statements
         self._mapping = statements.mapping
-        self._is_postgresql = statements.dialect_name == "postgresql"
         self._is_mariadb = statements.reads_may_be_old
+        self._contacts = self._rows_of("company_id", "contact_id")
+        self._known = self._rows_of("company_id", "id")
+        self._counts = self._rows_of("company_id", "id", "unread_messages", "updated_at")
+        self._refs = self._rows_of_refs("company_id", "connection_id", "message_id")
+        self._records = self._rows_of_refs(
+            "company_id", "connection_id", "message_id", "ticket_id", "routed_at"
+        )
+        self._built: dict[str, Any] = {}
 
     @property
     def creates(self) -> bool:
@@ -68,44 +59,65 @@ class ManyStatements:
     def active(self, contacts: Iterable[_Contact]) -> Sent:
         """Return the `SELECT` of what the contacts have active."""
         one = self._of_one
-        return select(*one.columns).where(self._of(contacts), one.is_active(), one.no_orphan()), {}
+        return self._of(
+            contacts,
+            "active",
+            lambda here: select(*one.columns).where(here, one.is_active(), one.no_orphan()),
+        )
 
     def closed(self, contacts: Iterable[_Contact]) -> Sent:
         """Return the `SELECT` of what each contact has closed last on each connection."""
         one, columns = self._of_one, self._mapping.columns
         key = [columns[field] for field in KEY if field in columns]
         place = func.row_number().over(partition_by=key, order_by=one.latest_closing()).label("place")
-        rows = (
-            select(*one.columns, place)
-            .where(self._of(contacts), not_(one.is_active()), one.no_orphan())
-            .subquery("closed")
-        )
-        *found, place_of = rows.c
-        return select(*found).where(place_of == 1), {}
+
+        def latest(here: ColumnElement[bool]) -> Any:
+            closed = select(*one.columns, place).where(here, not_(one.is_active()), one.no_orphan())
+            *found, place_of = closed.subquery("closed").c
+            return select(*found).where(place_of == 1)
+
+        return self._of(contacts, "closed", latest)
 
     def occupying(self, contacts: Iterable[_Contact]) -> Sent | None:
         """Return the `SELECT` of the rows that a unique rule may put in the way; None: it puts none."""
         words = self._of_one.occupying_words()
-        return None if words is None else (select(*self._of_one.columns).where(self._of(contacts), words), {})
+        if words is None:
+            return None
+        return self._of(contacts, "occupying", lambda here: select(*self._of_one.columns).where(here, words))
 
     def routed(self, refs: Iterable[MessageRef]) -> Sent:
         """Return the `SELECT` of the tickets that message ids were given, each after its place in the record."""
+        sought = [self._of_one.recorded(ref) for ref in refs]
+        if self._is_mariadb:
+            return self._routed_to(self._among_refs(sought)), {}
+        if "routed" not in self._built:
+            messages = self._mapping.message_ids.c
+            place = (messages[name] == sent for name, sent in self._refs.table.c.items())
+            self._built["routed"] = self._routed_to(and_(*place))
+        return self._built["routed"], self._refs.bound(_columns(sought))
+
+    def _routed_to(self, places: ColumnElement[bool]) -> Select[Any]:
         one, messages, columns = self._of_one, self._mapping.message_ids.c, self._mapping.columns
+        place = (messages.company_id, messages.connection_id, messages.message_id)
+        same = self._is_company(messages.company_id)
+        return select(*place, *one.columns).where(
+            places, same, columns["id"] == messages.ticket_id, one.no_orphan()
+        )
+
+    def _among_refs(self, sought: Iterable[dict[str, Any]]) -> ColumnElement[bool]:
+        messages = self._mapping.message_ids.c
         groups: dict[tuple[Any, Any], list[Any]] = {}
-        for ref in refs:
-            company, connection, text = one.recorded(ref).values()
-            groups.setdefault((company, connection), []).append(text)
-        places = [
-            (messages.company_id == company)
-            & (messages.connection_id == connection)
-            & self._among(messages.message_id, texts)
-            for (company, connection), texts in groups.items()
-        ]
-        companies = [self._is_company(company) for company in {company for company, _ in groups}]
-        statement = select(
-            messages.company_id, messages.connection_id, messages.message_id, *one.columns
-        ).where(or_(*places), or_(*companies), columns["id"] == messages.ticket_id, one.no_orphan())
-        return statement, {}
+        for ref in sought:
+            company, connection, message = ref.values()
+            groups.setdefault((company, connection), []).append(message)
+        return or_(
+            *(
+                (messages.company_id == company)
+                & (messages.connection_id == connection)
+                & messages.message_id.in_(found)
+                for (company, connection), found in groups.items()
+            )
+        )
 
     def snapshots(
         self,
@@ -149,15 +161,18 @@ class ManyStatements:
     def locked(self, tickets: Sequence[Ticket]) -> Sent:
         """Return the `SELECT` of tickets as they are now, locked in the order of their keys where that can be said."""
         one, columns = self._of_one, self._mapping.columns
-        ids = [one.encoded("id", ticket.id) for ticket in tickets]
-        statement = select(*one.columns).where(
-            self._companies(tickets), self._among(columns["id"], ids), one.is_active()
-        )
         if self._is_mariadb:
+            ids = [one.encoded("id", ticket.id) for ticket in tickets]
+            found = select(*one.columns).where(
+                self._companies(tickets), columns["id"].in_(ids), one.is_active()
+            )
             # By the primary key alone: any other way would lock rows, and gaps, that others insert into.
-            return statement.with_hint(self._mapping.table, _BY_PRIMARY_KEY).with_for_update(), {}
-        order = [columns[field] for field in KEY if field in columns]
-        return statement.order_by(*order).with_for_update(key_share=True), {}
+            return found.with_hint(self._mapping.table, _BY_PRIMARY_KEY).with_for_update(), {}
+        if "locked" not in self._built:
+            key = [columns[field] for field in KEY if field in columns]
+            known = select(*one.columns).where(self._is_sent(self._known), one.is_active()).order_by(*key)
+            self._built["locked"] = known.with_for_update(key_share=True, of=self._mapping.table)
+        return self._built["locked"], self._known.bound(self._encoded(tickets))
 
     def bumped(
         self, tickets: Sequence[Ticket], counts: Sequence[int], times: Sequence[datetime]
@@ -171,16 +186,16 @@ class ManyStatements:
             yield self._bumped_by_id(rows[begin : begin + _AT_ONCE])
 
     def _bumped(self, rows: Sequence[tuple[Ticket, int, datetime]]) -> Sent:
-        one, columns = self._of_one, self._mapping.columns
-        cells = {
-            "id": [one.encoded("id", ticket.id) for ticket, _, _ in rows],
+        one, columns, sent = self._of_one, self._mapping.columns, self._counts.table.c
+        if "bumped" not in self._built:
+            changes = {columns[field].key: sent[field] for field in ("unread_messages", "updated_at")}
+            here = self._is_sent(self._counts)
+            self._built["bumped"] = update(self._mapping.table).where(here).values(changes)
+        cells = self._encoded([ticket for ticket, _, _ in rows]) | {
             "unread_messages": [count for _, count, _ in rows],
             "updated_at": [one.encoded("updated_at", at) for _, _, at in rows],
         }
-        sent, bound = self._rows({field: columns[field].type for field in cells}, cells)
-        changes = {columns[field].key: sent.c[field] for field in ("unread_messages", "updated_at")}
-        here = (columns["id"] == sent.c["id"], self._companies(ticket for ticket, _, _ in rows))
-        return update(self._mapping.table).where(*here).values(changes), bound
+        return self._built["bumped"], self._counts.bound(cells)
 
     def _bumped_by_id(self, rows: Sequence[tuple[Ticket, int, datetime]]) -> Sent:
         """Return the same for MariaDB, which would join other rows to be sent by reading, and locking, the whole table."""
@@ -205,34 +220,65 @@ class ManyStatements:
 
     def recorded(self, refs: Sequence[tuple[MessageRef, Ticket, datetime]]) -> Sent:
         """Return the `INSERT` of message ids, which gives the place of each that was not recorded before."""
-        one, messages = self._of_one, self._mapping.message_ids
-        rows = [(*one.recorded(ref).values(), one.encoded("id", ticket.id), at) for ref, ticket, at in refs]
-        names = ["company_id", "connection_id", "message_id", "ticket_id", "routed_at"]
-        types = {name: messages.c[name].type for name in names}
-        cells = {name: [row[place] for row in rows] for place, name in enumerate(names)}
-        sent, bound = self._rows(types, cells)
-        statement = one.insert_unless_recorded().from_select(
-            names, select(*sent.c).where(true()), include_defaults=False
-        )
-        key = [messages.c.company_id, messages.c.connection_id, messages.c.message_id]
-        return statement.returning(*key), bound
+        one, messages, sent = self._of_one, self._mapping.message_ids, self._records.table.c
+        if "recorded" not in self._built:
+            statement = one.insert_unless_recorded().from_select(
+                list(sent.keys()), select(*sent).where(true()), include_defaults=False
+            )
+            key = [messages.c.company_id, messages.c.connection_id, messages.c.message_id]
+            self._built["recorded"] = statement.returning(*key)
+        rows = [
+            one.recorded(ref) | {"ticket_id": one.encoded("id", ticket.id), "routed_at": at}
+            for ref, ticket, at in refs
+        ]
+        return self._built["recorded"], self._records.bound(_columns(rows))
 
     # --- the parts of them -----------------------------------------------------------------------------------
 
-    def _of(self, contacts: Iterable[_Contact]) -> ColumnElement[bool]:
-        one = self._of_one
-        groups: dict[Any, list[Any]] = {}
-        for company, contact in contacts:
-            groups.setdefault(one.encoded("company_id", company), []).append(
-                one.encoded("contact_id", contact)
-            )
-        contact_id = self._mapping.columns["contact_id"]
-        return or_(
-            *(
-                self._is_company(company) & self._among(contact_id, sorted(found, key=id_order))
-                for company, found in groups.items()
-            )
+    def _rows_of(self, *fields: str) -> SentRows:
+        columns = self._mapping.columns
+        return SentRows(
+            self._of_one.dialect_name,
+            {field: columns[field].type for field in fields if field in columns},
         )
+
+    def _rows_of_refs(self, *names: str) -> SentRows:
+        columns = self._mapping.message_ids.c
+        return SentRows(self._of_one.dialect_name, {name: columns[name].type for name in names})
+
+    def _encoded(self, tickets: Iterable[Ticket]) -> dict[str, list[Any]]:
+        encoded = self._of_one.encoded
+        pairs = [(encoded("company_id", each.company_id), encoded("id", each.id)) for each in tickets]
+        return {"company_id": [company for company, _ in pairs], "id": [number for _, number in pairs]}
+
+    def _is_sent(self, rows: SentRows) -> ColumnElement[bool]:
+        """Return the condition that joins tickets to the rows: by what the rows have of a contact, or of an id."""
+        columns = self._mapping.columns
+        fields = ("company_id", "contact_id", "id")
+        return and_(*(columns[field] == rows.table.c[field] for field in fields if field in rows.table.c))
+
+    def _of(
+        self, contacts: Iterable[_Contact], name: str, build: Callable[[ColumnElement[bool]], Any]
+    ) -> Sent:
+        """Return a statement about contacts; what it is like, `build` says from the condition which those are."""
+        encoded = self._of_one.encoded
+        pairs = [
+            (encoded("company_id", company), encoded("contact_id", contact))
+            for company, contact in sorted(contacts, key=contact_order)
+        ]
+        if self._is_mariadb:
+            return build(self._among_contacts(pairs)), {}
+        if name not in self._built:
+            self._built[name] = build(self._is_sent(self._contacts))
+        companies, ids = ([pair[place] for pair in pairs] for place in (0, 1))
+        return self._built[name], self._contacts.bound({"company_id": companies, "contact_id": ids})
+
+    def _among_contacts(self, pairs: Iterable[tuple[Any, Any]]) -> ColumnElement[bool]:
+        groups: dict[Any, list[Any]] = {}
+        for company, contact in pairs:
+            groups.setdefault(company, []).append(contact)
+        contact_id = self._mapping.columns["contact_id"]
+        return or_(*(self._is_company(company) & contact_id.in_(found) for company, found in groups.items()))
 
     def _companies(self, tickets: Iterable[Ticket]) -> ColumnElement[bool]:
         companies = {self._of_one.encoded("company_id", ticket.company_id) for ticket in tickets}
@@ -242,21 +288,14 @@ class ManyStatements:
         company_id = self._mapping.columns.get("company_id")
         return true() if company_id is None else company_id == company
 
-    def _among(self, of: ColumnElement[Any], sought: Sequence[Any]) -> ColumnElement[bool]:
-        if self._is_postgresql:
-            return of == any_(bindparam(None, list(sought), type_=postgresql.ARRAY(of.type)))
-        return of.in_(sought)
 
-    def _rows(
-        self, types: dict[str, TypeEngine[Any]], cells: dict[str, list[Any]]
-    ) -> tuple[FromClause, dict[str, Any]]:
-        columns = [column(name, type_) for name, type_ in types.items()]
-        if self._is_postgresql:
-            arrays = [bindparam(f"r_{name}", type_=postgresql.ARRAY(type_)) for name, type_ in types.items()]
-            rows = func.unnest(*arrays).table_valued(*columns, name="sent").render_derived()
-            return rows, {f"r_{name}": cells[name] for name in types}
-        table = values(*columns, name="sent").data(list(zip(*cells.values(), strict=True)))
-        return table.cte("sent"), {}
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def contact_order(contact: _Contact) -> tuple[Any, ...]:
+    """Return a sort key that orders contacts as `key_order` orders their keys."""
+    return id_order(contact[0]), id_order(contact[1])
 
 
 def in_key_order(joints: Sequence[Joint], kind: type[Any]) -> list[int]:

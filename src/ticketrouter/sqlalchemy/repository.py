@@ -28,7 +28,7 @@ from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snaps
 from ticketrouter.sqlalchemy.asynchronous import AsyncConnection, AsyncSession, async_scoped_session
 from ticketrouter.sqlalchemy.catalogue import schema_of
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
-from ticketrouter.sqlalchemy.many import ManyStatements, in_key_order
+from ticketrouter.sqlalchemy.many import ManyStatements, contact_order, in_key_order
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
 from ticketrouter.sqlalchemy.moves import CLOSED_AT_ONCE, MoveStatements
 from ticketrouter.sqlalchemy.rules import Detected, detect
@@ -288,10 +288,6 @@ def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRul
     return plan
 
 
-def _contact_order(contact: tuple[Id, Id]) -> tuple[Any, ...]:
-    return id_order(contact[0]), id_order(contact[1])
-
-
 def _warn_of_missing_ids(statements: Statements) -> None:
     """Tell once that redeliveries are not recognised, as a host may not know what it has left out."""
     if statements not in _warned:
@@ -504,7 +500,7 @@ class _Work:
             return None
         many, contacts = self.plan.many, {(lookup.company_id, lookup.contact_id) for lookup in lookups}
         if self.statements.rule is UniqueRule.NONE:
-            claims = [self.statements.claim(*contact) for contact in sorted(contacts, key=_contact_order)]
+            claims = [self.statements.claim(*contact) for contact in sorted(contacts, key=contact_order)]
             self.connection.execute(claims[0][0], [values for _, values in claims])
         reopening = {(lookup.company_id, lookup.contact_id) for lookup in lookups if lookup.closed}
         occupying = many.occupying(contacts)

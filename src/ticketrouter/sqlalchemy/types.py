@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, String
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, String, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -117,6 +117,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def digest_of(value: Id) -> bytes:
+    """Return what stands for a message id: 32 bytes."""
+    return sha256(encode_id(value).encode()).digest()
+
+
 class MessageDigest(TypeDecorator[Id]):
     """A message id as the SHA-256 of its text: any length, told apart byte by byte, 32 bytes in the index."""
 
@@ -131,11 +136,11 @@ class MessageDigest(TypeDecorator[Id]):
 
     def process_bind_param(self, value: Id | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
         """Digest."""
-        return None if value is None else sha256(encode_id(value).encode()).digest()
+        return None if value is None else digest_of(value)
 
 
 class JsonRows(TypeDecorator[list[list[Any]]]):
-    """Rows that SQLite gives as one JSON text, each value read as a column of its type is read.
+    """Rows that SQLite takes, or gives, as one JSON text, each value as a column of its type takes or gives it.
 
     Args:
         types: the types of the columns.
@@ -148,6 +153,12 @@ class JsonRows(TypeDecorator[list[list[Any]]]):
         super().__init__()
         self.types = types
 
+    def process_bind_param(self, value: list[list[Any]] | None, dialect: Dialect) -> str:
+        """Write the rows, of values that JSON knows, or that their types make such."""
+        write = [type_.dialect_impl(dialect).bind_processor(dialect) or _as_it_is for type_ in self.types]
+        rows = value or []
+        return json.dumps([[writer(cell) for writer, cell in zip(write, row, strict=True)] for row in rows])
+
     def process_result_value(self, value: str | None, dialect: Dialect) -> list[list[Any]]:
         """Read the rows."""
         rows = json.loads(value or "[]")
@@ -157,6 +168,44 @@ class JsonRows(TypeDecorator[list[list[Any]]]):
             type_.dialect_impl(dialect).result_processor(dialect, None) or _as_it_is for type_ in self.types
         ]
         return [[reader(cell) for reader, cell in zip(read, row, strict=True)] for row in rows]
+
+
+class ArrayText(TypeDecorator[list[Any]]):
+    """An array that PostgreSQL takes as one text, to be cast: every driver sends that, in half the time of a list.
+
+    Args:
+        type_: the type of the elements.
+    """
+
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = Text
+    cache_ok: bool | None = True
+
+    def __init__(self, type_: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.type = type_
+
+    def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> str:
+        """Write the array."""
+        # The processor of a digest would make an object of the driver's.
+        is_digest = isinstance(self.type, MessageDigest)
+        write = digest_of if is_digest else self.type.dialect_impl(dialect).bind_processor(dialect)
+        cells = value or []
+        return "{" + ",".join(map(_element, cells if write is None else map(write, cells))) + "}"
+
+
+def _element(value: Any) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case int():
+            return str(value)
+        case bytes():
+            return rf'"\\x{value.hex()}"'
+        case str():
+            escaped = value.replace("\\", r"\\").replace('"', r"\"") if not value.isalnum() else value
+            return f'"{escaped}"'
+        case _:
+            return f'"{value}"'
 
 
 def _as_it_is(value: Any) -> Any:
