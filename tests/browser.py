@@ -33,20 +33,50 @@ _OPTIONS = (
 )
 
 
+_LOADED = "document.readyState === 'complete'"
+_HARD_TO_READ = """
+const channels = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
+const light = colour => {
+  const [r, g, b] = channels(colour).slice(0, 3).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const opaque = colour => { const c = channels(colour); return c.length === 3 || c[3] === 1; };
+const behind = element => {
+  for (let at = element; at; at = at.parentElement) {
+    const colour = getComputedStyle(at).backgroundColor;
+    if (opaque(colour)) return colour;
+  }
+  return getComputedStyle(document.documentElement).colorScheme === 'dark' ? 'rgb(18, 18, 18)' : 'rgb(255, 255, 255)';
+};
+const found = [];
+for (const element of document.body.querySelectorAll('*')) {
+  const own = [...element.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+  if (!own || !element.getClientRects().length || ['SCRIPT', 'STYLE', 'NOSCRIPT'].includes(element.tagName)) continue;
+  const style = getComputedStyle(element);
+  const ink = element instanceof SVGElement ? style.fill : style.color;
+  const [dark, bright] = [light(ink), light(behind(element))].sort((a, b) => a - b);
+  const contrast = (bright + 0.05) / (dark + 0.05);
+  if (contrast < 4.5) found.push(`${contrast.toFixed(1)}: ${element.textContent.trim().slice(0, 40)}`);
+}
+return found;
+"""
+
+
 class Browser:
     """One window."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self._driver = driver
 
-    def show(self, page: Path, *, width: int = DESKTOP, dark: bool = False) -> None:
-        """Open a page of ours, and wait until it has drawn itself."""
+    def show(self, page: Path, *, width: int = DESKTOP, dark: bool = False, draws: bool = True) -> None:
+        """Open a page of ours, and wait until it has drawn itself, if it has a script to do so."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self._driver.get(page.as_uri())
-        self.wait("document.documentElement.dataset.drawn === 'yes'")
+        self.wait("document.documentElement.dataset.drawn === 'yes'" if draws else _LOADED)
 
     def ask(self, expression: str) -> Any:
         """Return the value of an expression of JavaScript."""
@@ -58,6 +88,11 @@ class Browser:
         while not self.ask(condition):
             assert time.monotonic() < end, f"{condition}: {self.complaints()}"
             time.sleep(0.05)
+
+    def hard_to_read(self) -> list[str]:
+        """Return every piece of text whose contrast is under what WCAG asks for, 4.5 to 1, and what it is."""
+        found: list[str] = self._driver.execute_script(_HARD_TO_READ)
+        return found
 
     def photograph(self, selector: str, picture: Path) -> None:
         """Save what an element looks like as a PNG."""

@@ -59,6 +59,12 @@ def run(command: tuple[str, ...], *, stdin: bytes = b"", cwd: Path) -> Finished:
     return Finished(done)
 
 
+def without(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that runs the program where a module is not installed."""
+    hidden = f"import sys; sys.modules[{module!r}] = None; from ticketrouter.cli import main; main()"
+    return (sys.executable, "-c", hidden, *arguments)
+
+
 def started(*arguments: str, cwd: Path, **streams: Any) -> subprocess.Popen[bytes]:
     """Start the program."""
     given: dict[str, Any] = (

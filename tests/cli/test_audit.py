@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from tests import desk
 from tests.backends import Databases
-from tests.cli.program import FULL, run, ticketrouter
+from tests.cli.program import FULL, run, ticketrouter, without
 from ticketrouter.cli.engine import reading_engine
 
 SMALL = desk.Size(tickets=200, duplicates=3)
@@ -87,7 +86,7 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path: Path) 
     assert "&lt;script&gt;alert(1)" in page
     assert "<script" not in page
     assert re.findall(r"(?:src|href|url)\s*[=(]", page) == []
-    assert "not sound: 4 findings" in page
+    assert "Not sound: 4 findings" in page
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:
@@ -170,14 +169,40 @@ def test_a_page_without_room_is_exit_status_2(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_the_page_is_refused_in_one_line(tmp_path: Path) -> None:
-    """Only --html needs jinja2."""
-    hidden = "import sys; sys.modules['jinja2'] = None; from ticketrouter.cli import main; main()"
+    """Only --html needs jinja2, and says so before it looks at anything."""
+    page = ("--html", "page.html")
+    elsewhere = ("audit", "--database", "sqlite:///absent.sqlite3", *LINE)
+
+    refused = run(without("jinja2", *elsewhere, *page), cwd=tmp_path)
+    looked = run(without("jinja2", "audit", "--database", made(tmp_path), *LINE), cwd=tmp_path)
+
+    assert refused.status == 2
+    assert (
+        refused.err == 'ticketrouter: audit --html needs the extra "html": pip install "ticketrouter[html]"\n'
+    )
+    assert (looked.status, looked.err) == (1, "")
+
+
+def test_the_page_needs_no_more_than_its_extra(tmp_path: Path) -> None:
+    """What draws the pictures of a replay may be absent."""
     arguments = ("audit", "--database", made(tmp_path), *LINE, "--html", "page.html")
 
-    done = run((sys.executable, "-c", hidden, *arguments), cwd=tmp_path)
+    done = run(without("vl_convert", *arguments), cwd=tmp_path)
+
+    assert (done.status, done.err) == (1, "")
+    assert (tmp_path / "page.html").exists()
+
+
+def test_a_run_that_could_not_look_leaves_the_last_page(tmp_path: Path) -> None:
+    """The page of an earlier audit stays, and nothing is left beside it."""
+    (tmp_path / "page.html").write_text("the last one")
+
+    done = ticketrouter(
+        "audit", "--database", "sqlite:///absent.sqlite3", "--html", "page.html", cwd=tmp_path
+    )
 
     assert done.status == 2
-    assert done.err == 'ticketrouter: a page needs the extra "report": pip install "ticketrouter[report]"\n'
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("page.html", "the last one")]
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"])

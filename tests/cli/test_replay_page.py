@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.browser import DESKTOP, PHONE, Browser, browser
-from tests.cli.program import Finished, lines, message, ticketrouter
+from tests.browser import DESKTOP, PHONE
+from tests.cli.program import Finished, lines, message, run, ticketrouter, without
 from ticketrouter import InboundMessage, Policy
 from ticketrouter.cli.replay import contacts as contacts_module
 from ticketrouter.cli.replay.contacts import Contacts
@@ -53,12 +52,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "page.html"
 
 
-@pytest.fixture(scope="module")
-def window() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
 class TestInABrowser:
     @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
     @pytest.mark.parametrize("width", [PHONE, DESKTOP])
@@ -73,6 +66,7 @@ class TestInABrowser:
             written.as_uri()
         }
         assert window.ask("document.documentElement.scrollWidth") <= width
+        assert window.hard_to_read() == []
         assert window.ask("document.title") == "Replay of log.jsonl"
         assert window.ask("document.querySelectorAll('img').length") == 0
         assert window.ask("document.querySelectorAll('.plot svg[aria-label], .plot [aria-label]').length") > 6
@@ -158,14 +152,18 @@ def test_the_page_does_not_tell_where_the_log_lies(written, tmp_path):
     assert "<h1>Replay of standard input</h1>" in (tmp_path / "stdin.html").read_text(encoding="utf-8")
 
 
-def test_the_page_needs_its_extra(tmp_path):
-    """Without it one line says what to install, before anything is read, and no file is made."""
-    (tmp_path / "vl_convert.py").write_text("raise ModuleNotFoundError(name='vl_convert')")
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.path.insert(0, '.')")
+@pytest.mark.parametrize("absent", ["jinja2", "vl_convert"])
+def test_the_page_needs_its_extra(tmp_path, absent):
+    """Without either of its parts one line says what to install, before anything is read, and no file is made."""
+    (tmp_path / "log.jsonl").write_text("no message\n")
+    arguments = ("replay", "log.jsonl", "--strict", *TWO, "--html", "page.html")
 
-    done = replay(tmp_path, "--strict", log=[{}])
+    done = run(without(absent, *arguments), cwd=tmp_path)
 
-    assert done.err == 'ticketrouter: --html needs the extra "report": pip install "ticketrouter[report]"\n'
+    assert (
+        done.err
+        == 'ticketrouter: replay --html needs the extra "report": pip install "ticketrouter[report]"\n'
+    )
     assert done.status == 2
     assert not (tmp_path / "page.html").exists()
 

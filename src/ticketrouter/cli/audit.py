@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
 import click
@@ -21,10 +21,10 @@ from rich.text import Text
 
 from ticketrouter.cli.console import standard_error, standard_output
 from ticketrouter.cli.desk import Desk, desk_options, looked_at
+from ticketrouter.cli.fatal import needing
 from ticketrouter.cli.files import written
 from ticketrouter.cli.items import printable
 from ticketrouter.cli.options import database_option
-from ticketrouter.cli.page import page
 from ticketrouter.sqlalchemy.audit import Audit, Level, Observation, audit
 from ticketrouter.sqlalchemy.audit import Progress as Told
 
@@ -63,17 +63,29 @@ def audit_command(
     Exit status: 0 if it is sound, 1 if there are findings, 2 if it could not be looked at.
     """
     desk = Desk(preset, table, column, active)
-    with _shown_progress() as told, looked_at(database, desk) as (connection, mapping):
-        found = audit(connection, mapping, closed=closed, progress=told)
-    if html is not None:
-        text = page("audit.html", audit=found, worst_first=worst_first, has_table=has_table, cell=cell)
-        with written(html) as file:
-            file.write(text)
+    with ExitStack() as stack:
+        write = None if html is None else stack.enter_context(_page_to(html))
+        with _shown_progress() as told, looked_at(database, desk) as (connection, mapping):
+            found = audit(connection, mapping, closed=closed, progress=told)
+        if write is not None:
+            write(found)
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:
         standard_output().print(report(found))
     raise click.exceptions.Exit(0 if found.sound else _UNSOUND)
+
+
+@contextmanager
+def _page_to(file: str) -> Generator[Callable[[Audit], object]]:
+    """Open the page's file before the long look, so that what is amiss with it is known at once."""
+    with needing("html", "jinja2", what="audit --html"):
+        from ticketrouter.cli.page import page  # noqa: PLC0415 - only here may the extra be absent
+
+    with written(file) as stream:
+        yield lambda found: stream.write(
+            page("audit.html", audit=found, worst_first=worst_first, has_table=has_table, cell=cell)
+        )
 
 
 def report(found: Audit) -> RenderableType:

@@ -6,6 +6,8 @@ Law of this file: no traceback reaches whoever only mistyped a name.
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from click import ClickException
@@ -27,3 +29,23 @@ class FatalError(ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the line."""
         print(f"ticketrouter: {self.message}", file=sys.stderr if file is None else file)
+
+
+@contextmanager
+def needing(extra: str, *modules: str, what: str) -> Generator[None]:
+    """Say which extra to install where one of its modules is absent.
+
+    Args:
+        extra: its name.
+        modules: what it installs, as it is imported.
+        what: what needs it.
+
+    Raises:
+        FatalError: if an import inside finds one of the modules absent.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in modules:
+            raise
+        raise FatalError(f'{what} needs the extra "{extra}": pip install "ticketrouter[{extra}]"') from None

@@ -1,13 +1,14 @@
 """Reports as pages of HTML, each one file that needs no other.
 
 Law of this file: whatever a page shows is escaped; the templates stand beside it, and know no path and no network.
+It needs jinja2: whoever wants a page imports this inside `needing`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ticketrouter.cli.fatal import FatalError
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def page(template: str, **values: Any) -> str:
@@ -16,14 +17,7 @@ def page(template: str, **values: Any) -> str:
     Args:
         template: its name among the templates.
         values: what it shows.
-
-    Raises:
-        FatalError: if the extra `report` is absent.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only a report needs it
-    except ModuleNotFoundError:
-        raise FatalError('a page needs the extra "report": pip install "ticketrouter[report]"') from None
     environment = Environment(
         loader=PackageLoader("ticketrouter.cli"),
         autoescape=True,

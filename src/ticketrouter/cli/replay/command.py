@@ -18,7 +18,7 @@ from attrs import define, field
 
 from ticketrouter import presets
 from ticketrouter.cli.console import standard_error, standard_output
-from ticketrouter.cli.fatal import INTERRUPTED, FatalError
+from ticketrouter.cli.fatal import INTERRUPTED, FatalError, needing
 from ticketrouter.cli.files import FORMATS, check_company, items, opened, written
 from ticketrouter.cli.items import Bad, Message, Skipped
 from ticketrouter.cli.progress import watched
@@ -253,12 +253,8 @@ def _differences_to(stream: TextIO, policies: tuple[str, ...]) -> Watcher:
 @contextmanager
 def _page_to(file: str, run: Run) -> Generator[None, None, None]:
     """Watch a run, and write its page when it has come to its end."""
-    try:
+    with needing("report", "jinja2", "vl_convert", what="replay --html"):
         from ticketrouter.cli.replay.page import html  # noqa: PLC0415 - only here may the extra be absent
-    except ModuleNotFoundError as error:
-        if error.name != "vl_convert":
-            raise
-        raise FatalError('--html needs the extra "report": pip install "ticketrouter[report]"') from None
     timeline = Timeline(len(run.replay.policies))
     with closing(Contacts()) as contacts, written(file) as stream:
         run.watchers.extend((timeline.watch, contacts.watch))
