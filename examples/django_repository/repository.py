@@ -1,4 +1,4 @@
-"""The repository: R1 to R11 of the port, on PostgreSQL at Django's isolation level, READ COMMITTED.
+"""The repository: R1 to R11 of the port, on PostgreSQL at Django's isolation level, READ COMMITTED, and on SQLite.
 
 Law of this file: the transaction is the caller's `atomic` block. Each write stands in a savepoint of its own, so
 that a lost race leaves that block usable.
@@ -44,8 +44,13 @@ FIELDS = (
     "updated_at",
     "closed_at",
 )
-LOST_RACES = frozenset({"one_active_ticket", "one_ticket_per_message"})
-RESTARTS = frozenset({"40001", "40P01", "55P03"})
+RACES = {
+    constraint.name: ", ".join(f"{model._meta.db_table}.{field}" for field in constraint.fields)  # noqa: SLF001 - Django's own documentation uses _meta
+    for model in (TicketRow, RoutedMessage)
+    for constraint in model._meta.constraints  # noqa: SLF001
+}
+"""The constraints that decide a race, by name, and their columns: SQLite tells these, not the name."""
+RESTARTS = frozenset({"40001", "40P01", "55P03", "SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_LOCKED"})
 LOST_CONNECTION = ("08", "57P0")
 
 
@@ -195,14 +200,18 @@ class DjangoTicketRepository:
 
 def _translated(error: DatabaseError) -> ConflictError | ContentionError | RepositoryError:
     cause: Any = error.__cause__
-    code = getattr(cause, "sqlstate", None) or ""
-    name = getattr(getattr(cause, "diag", None), "constraint_name", None)
-    if isinstance(error, IntegrityError) and name in LOST_RACES:
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None) or ""
+    if isinstance(error, IntegrityError) and _is_lost_race(cause):
         return ConflictError("the key or the message id was taken meanwhile")
     if code in RESTARTS:
         return ContentionError(f"run the whole transaction again (code {code})")
     lost = not code or code.startswith(LOST_CONNECTION)
     return RepositoryError(f"the database refused a statement (code {code})", retryable=lost)
+
+
+def _is_lost_race(cause: Any) -> bool:
+    name = getattr(getattr(cause, "diag", None), "constraint_name", None)
+    return name in RACES or str(cause).partition("UNIQUE constraint failed: ")[2] in RACES.values()
 
 
 def _count(unread: Unread) -> Any:

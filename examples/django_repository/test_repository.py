@@ -1,4 +1,4 @@
-"""The repository passes the contract that ours pass, on a real PostgreSQL."""
+"""The repository passes the contract that ours pass, on a real PostgreSQL and on SQLite; on MariaDB it could not."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import django
+import pymysql
 import pytest
 from attrs import asdict
 from django.conf import settings
+from django.core import checks
 from django.core.management import call_command
 from django.db import connections, transaction
 
@@ -17,12 +19,29 @@ from tests.backends import Databases
 from ticketrouter import ContentionError, InboundMessage, Ticket, TicketRepository, TicketRouter
 from ticketrouter.errors import RepositoryError
 from ticketrouter.testing import Store, TicketRepositoryContract
+from ticketrouter.testing.samples import create
 
 if not settings.configured:
     settings.configure(
         DATABASES={
             alias: {"ENGINE": "django.db.backends.postgresql", "NAME": "told by the fixture"}
             for alias in ("default", "second", "around")
+        }
+        | {
+            alias: {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": "told by the fixture",
+                "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+            }
+            for alias in ("sqlite", "sqlite_around")
+        }
+        | {
+            "sqlite_deferred": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": "told by the fixture",
+                "OPTIONS": {"timeout": 0.01},
+            },
+            "mariadb": {"ENGINE": "django.db.backends.mysql", "NAME": "told by the fixture"},
         },
         INSTALLED_APPS=["examples.django_repository"],
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
@@ -39,6 +58,8 @@ class DjangoStore(Store):
 
     concurrent = True
     overlapping = True
+    aliases = ("default", "second")
+    around = "around"
 
     def transaction(self) -> AbstractContextManager[TicketRepository]:
         return self._transaction()
@@ -46,7 +67,8 @@ class DjangoStore(Store):
     @contextmanager
     def _transaction(self) -> Iterator[TicketRepository]:
         # A transaction inside another one is another host's, so it has a connection of its own.
-        alias = "second" if connections["default"].in_atomic_block else "default"
+        first, second = self.aliases
+        alias = second if connections[first].in_atomic_block else first
         try:
             with transaction.atomic(using=alias):
                 yield DjangoTicketRepository(alias)
@@ -56,43 +78,72 @@ class DjangoStore(Store):
     def insert(self, ticket: Ticket) -> Ticket:
         values = asdict(ticket)
         del values["id"]
-        made = TicketRow.objects.using("around").create(
+        made = TicketRow.objects.using(self.around).create(
             **{name: values[name] for name in FIELDS if name != "id"}
         )
         return self._read(made)
 
     def tickets(self) -> list[Ticket]:
-        return [self._read(row) for row in TicketRow.objects.using("around").order_by("id")]
+        return [self._read(row) for row in TicketRow.objects.using(self.around).order_by("id")]
 
     def overwrite(self, ticket: Ticket) -> None:
         values = {name: getattr(ticket, name) for name in FIELDS if name != "id"}
-        TicketRow.objects.using("around").filter(id=ticket.id).update(**values)
+        TicketRow.objects.using(self.around).filter(id=ticket.id).update(**values)
 
     @staticmethod
     def _read(row: Any) -> Ticket:
         return Ticket(**{name: getattr(row, name) for name in FIELDS})
 
     def close(self) -> None:
-        RoutedMessage.objects.all().delete()
-        TicketRow.objects.all().delete()
+        RoutedMessage.objects.using(self.around).all().delete()
+        TicketRow.objects.using(self.around).all().delete()
         connections.close_all()
+
+
+class SqliteStore(DjangoStore):
+    """The same in a file, where a transaction that has begun is the only one that may write."""
+
+    overlapping = False
+    aliases = ("sqlite", "sqlite")
+    around = "sqlite_around"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A file with the tables, and Django told where it is."""
+    tell(
+        ("sqlite", "sqlite_around", "sqlite_deferred"), NAME=tmp_path_factory.mktemp("desk") / "desk.sqlite3"
+    )
+    yield
+    connections.close_all()
+
+
+def tell(aliases: tuple[str, ...], **where: Any) -> None:
+    """Tell Django where a database is, and make its tables."""
+    point(aliases, **where)
+    call_command("migrate", run_syncdb=True, verbosity=0, database=aliases[0])
+
+
+def point(aliases: tuple[str, ...], **where: Any) -> None:
+    """Tell Django where a database is."""
+    connections.close_all()
+    for alias in aliases:
+        connections[alias].settings_dict.update(where)
+        connections.settings[alias].update(where)  # for the connections of other threads
 
 
 @pytest.fixture(scope="module")
 def tables(databases: Databases) -> Iterator[None]:
     """A database with the tables, and Django told where it is."""
     url = databases.new("postgresql")
-    told: dict[str, Any] = {
-        "NAME": url.database,
-        "USER": url.username,
-        "HOST": url.query.get("host", url.host or ""),
-    }
-    told |= {"PASSWORD": url.password or "", "PORT": url.port or ""}
-    connections.close_all()
-    for alias in connections:
-        connections[alias].settings_dict.update(told)
-        connections.settings[alias].update(told)  # for the connections of other threads
-    call_command("migrate", run_syncdb=True, verbosity=0)
+    tell(
+        ("default", "second", "around"),
+        NAME=url.database,
+        USER=url.username,
+        HOST=url.query.get("host", url.host or ""),
+        PASSWORD=url.password or "",
+        PORT=url.port or "",
+    )
     yield
     connections.close_all()
 
@@ -101,6 +152,12 @@ def tables(databases: Databases) -> Iterator[None]:
 class TestDjangoTicketRepository(TicketRepositoryContract):
     def new_store(self) -> DjangoStore:
         return DjangoStore()
+
+
+@pytest.mark.usefixtures("file")
+class TestOnSqlite(TicketRepositoryContract):
+    def new_store(self) -> DjangoStore:
+        return SqliteStore()
 
 
 @pytest.fixture
@@ -138,3 +195,33 @@ def test_a_lock_that_is_not_given_asks_for_a_restart(store: DjangoStore) -> None
             with connections["default"].cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '10ms'")
             repository.get(1, 1)
+
+
+def test_a_second_writer_of_the_file_asks_for_a_restart(file: None) -> None:
+    """On SQLite, where the file is another writer's, a write is refused with the same error."""
+    with transaction.atomic(using="sqlite"):
+        TicketRouter(DjangoTicketRepository("sqlite")).resolve(HELLO)
+        with pytest.raises(ContentionError), transaction.atomic(using="sqlite_deferred"):
+            TicketRouter(DjangoTicketRepository("sqlite_deferred")).resolve(HELLO)
+        transaction.set_rollback(True, using="sqlite")
+    connections.close_all()
+
+
+def test_mariadb_would_let_a_second_active_ticket_in(databases: Databases) -> None:
+    """Django leaves the constraint out with no more than a warning, and then nothing decides the race."""
+    url = databases.new("mariadb")
+    pymysql.install_as_MySQLdb()
+    point(
+        ("mariadb",), NAME=url.database, USER=url.username, HOST=url.query.get("unix_socket", url.host or "")
+    )
+    mariadb = connections["mariadb"]
+
+    with mariadb.schema_editor() as editor:
+        editor.create_model(TicketRow)
+    with transaction.atomic(using="mariadb"):
+        made = {DjangoTicketRepository("mariadb").commit(create()).id for _ in range(2)}
+    mariadb.close()
+    databases.drop(url)
+
+    assert "models.W036" in {each.id for each in checks.run_checks(databases=["mariadb"])}
+    assert 2 == len(made)
