@@ -6,6 +6,7 @@ statement with its values, and tells by the values what stands for the contact, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import randrange
@@ -142,14 +143,24 @@ class Finder:
     @classmethod
     def of(cls, rows: Sequence[Sequence[Any]]) -> Finder:
         """Learn it from the rows of an acquaintance, who has one ticket."""
-        words = [str(value) for value in rows[0]]
+        row = _cells(rows[0])
+        words = [str(value) for value in row]
         connection_at = words.index(str(CONNECTION)) if str(CONNECTION) in words else None
         # Of the whole numbers in a row, the id comes first.
-        return cls(next(at for at, value in enumerate(rows[0]) if type(value) is int), connection_at)
+        return cls(next(at for at, value in enumerate(row) if type(value) is int), connection_at)
 
     def __call__(self, rows: Sequence[Sequence[Any]], arrival: Arrival) -> Any:
         """Return the id, or None where there is none on this connection."""
         if not rows or self.connection_at is None:
-            return rows[0][self.id_at] if rows else None
-        here = type(rows[0][self.connection_at])(arrival.connection)
-        return next((row[self.id_at] for row in rows if row[self.connection_at] == here), None)
+            return _cells(rows[0])[self.id_at] if rows else None
+        here = str(arrival.connection)
+        found = (_cells(row) for row in rows)
+        return next((row[self.id_at] for row in found if str(row[self.connection_at]) == here), None)
+
+
+def _cells(row: Sequence[Any]) -> Sequence[Any]:
+    """Return the values of a row, which on MariaDB is one JSON array."""
+    if len(row) > 1:
+        return row
+    cells: Sequence[Any] = json.loads(row[0]) if isinstance(row[0], str) else row[0]
+    return cells

@@ -137,8 +137,8 @@ RAW = {"text", "literal_column", "DDL", "exec_driver_sql", "raw_connection"}
 """What takes SQL as a string; whatever else SQLAlchemy sends it has quoted and bound itself."""
 REVIEWED = {
     "schema.own_tickets": "its own prefix, quoted, and status words as literals, which the mapping has checked",
-    "statements.Statements._role": "a role, which is a word of the module",
-    "statements.Statements._first": "a role, which is a word of the module",
+    "statements.Statements._told": "a role, which is a word of the module",
+    "statements.Statements._count_of": "a whole number, made one there",
     "statements.Statements._build_stranger": "expressions and predicate of an index, as the catalogue has them",
     "statements.Statements._conflict": "expressions and predicate of an index, as the catalogue has them",
     "statements.Statements._insert_unless_taken": "the quoted name of a column of the mapping",

@@ -5,8 +5,7 @@ Law of this file: an error is known by its code, never by its text; our text hol
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from enum import Enum, auto
 from typing import Any
 
@@ -139,13 +138,23 @@ def is_retryable(error: BaseException) -> bool:
     return False
 
 
-@contextmanager
-def translated() -> Generator[None]:
+class _Translated:
+    """What `translated` returns: a class, because a generator would take as long as the look-up of a plan."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, SQLAlchemyError):
+            raise translate(_first(error)) from error
+
+
+_TRANSLATED = _Translated()
+
+
+def translated() -> AbstractContextManager[None]:
     """Let errors of SQLAlchemy out as ours, with the cause kept."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise translate(_first(error)) from error
+    return _TRANSLATED
 
 
 def _first(error: SQLAlchemyError) -> SQLAlchemyError:

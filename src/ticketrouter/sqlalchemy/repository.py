@@ -267,7 +267,9 @@ _locked: WeakKeyDictionary[RootTransaction, set[Id]] = WeakKeyDictionary()
 
 def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRule | None) -> _Plan:
     schema = schema_of(connection, mapping)
-    known = _known.setdefault(connection.dialect, {})
+    known = _known.get(connection.dialect)
+    if known is None:
+        known = _known.setdefault(connection.dialect, {})
     plan = known.get((mapping, schema, unique_rule))
     if plan is None:
         if connection.dialect.name == "sqlite":

@@ -8,7 +8,7 @@ sent from here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from secrets import randbits
 from typing import Any, TypeAlias
@@ -48,13 +48,14 @@ from ticketrouter.batch import Joint
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.lifecycle import Accept, Close, Transfer
-from ticketrouter.model import Ticket, TicketKey, UniqueRule, bumped, newest_first, trusted_ticket
+from ticketrouter.model import Ticket, TicketKey, UniqueRule, bumped, newest_first
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, Unread
-from ticketrouter.sqlalchemy.codecs import EPOCH, Codec
+from ticketrouter.sqlalchemy.codecs import Codec
 from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
+from ticketrouter.sqlalchemy.reading import RowReader
 from ticketrouter.sqlalchemy.rules import Detected
 from ticketrouter.sqlalchemy.schema import quoted
-from ticketrouter.sqlalchemy.types import JsonRows, UtcDateTime, encode_id
+from ticketrouter.sqlalchemy.types import JsonRow, JsonRows, UtcDateTime, encode_id
 
 Sent: TypeAlias = tuple[Executable, dict[str, Any]]
 """A statement and the values that it is sent with."""
@@ -64,9 +65,6 @@ ASK_VARIABLE = select(text("@ticketrouter := COALESCE(@ticketrouter, 0)"))
 """A statement that begins before the variable exists reads NULL to its end: it is asked for again, and made."""
 _NOT_TAKEN: ColumnElement[Any] = literal_column("0").label("taken")
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
-
-ORPHAN = "(deleted)"
-"""What stands for the connection of a row in the way that has none any more."""
 
 
 class Statements:
@@ -85,9 +83,16 @@ class Statements:
         self._detected = detected
         self._codecs = mapping.codecs(dialect_name)
         self._fields = tuple(field for field in FIELDS if field in mapping.columns)
+        self._rows = RowReader(mapping, self._codecs, self._fields)
+        company = self._codecs.get("company_id")
+        self._row_type = JsonRow((String(), *(column.type for column in self.columns)))
+        self._encode_company = None if company is None else company.encode
+        self._encode_contact = self._codecs["contact_id"].encode
+        self._encode_connection = self._codecs["connection_id"].encode
+        self._encode_time = self._codecs["updated_at"].encode
         self._loads: dict[tuple[bool, Scope, bool, bool], Executable] = {}
         self._locking: dict[Scope, list[Executable]] = {}
-        self._touches: dict[tuple[Scope, bool, bool], Executable] = {}
+        self._touches: dict[tuple[Scope, bool, bool, int | None], Executable] = {}
         self._get = self._build_get()
         self._get_current = self._get.with_for_update()
         self.create_statement: Executable = self._build_create()
@@ -128,14 +133,15 @@ class Statements:
         return statement, self._load_values(lookup)
 
     def _load_values(self, lookup: Lookup) -> dict[str, Any]:
-        values = self._bound(company_id=lookup.company_id, contact_id=lookup.contact_id)
+        # Every message comes by here: by name, without a loop.
+        values = {"b_contact_id": self._encode_contact(lookup.contact_id)}
+        if self._encode_company is not None:
+            values["b_company_id"] = self._encode_company(lookup.company_id)
         if lookup.connection_id is not None:
-            values |= self._bound(connection_id=lookup.connection_id)
+            values["b_connection_id"] = self._encode_connection(lookup.connection_id)
             if lookup.message_id is not None:
-                values |= {
-                    "b_company_id": self._company(lookup.company_id),
-                    "b_message_id": self._message(lookup.message_id),
-                }
+                values["b_company_id"] = self._company(lookup.company_id)
+                values["b_message_id"] = self._message(lookup.message_id)
         return values
 
     def current(self, lookup: Lookup) -> list[Sent]:
@@ -175,7 +181,7 @@ class Statements:
         """Return what the rows of `load` say."""
         active: list[Ticket] = []
         single: dict[str, Ticket] = {}
-        for role, *values in rows:
+        for role, *values in (row[0] for row in rows) if self._rows_are_json else rows:
             ticket = self.ticket(values)
             if role == "active":
                 active.append(ticket)
@@ -195,33 +201,7 @@ class Statements:
 
     def ticket(self, values: Sequence[Any]) -> Ticket:
         """Return the ticket of a row, whose values stand in the order of `columns`."""
-        found = {
-            field: self._codecs[field].decode(value)
-            for field, value in zip(self._fields, values, strict=True)
-        }
-        # Some hosts leave the last change empty until there is one.
-        updated_at = found["updated_at"] or found.get("created_at") or EPOCH
-        status = found["status"]
-        closed_at = None if self.mapping.statuses.is_active(status) else found.get("closed_at") or updated_at
-        company_id: Any = found.get("company_id", self.mapping.only_company)
-        # In the order of the fields. A row is what it is: nothing of it is checked again.
-        return trusted_ticket(
-            (
-                found["id"],
-                company_id,
-                found["contact_id"],
-                ORPHAN if found["connection_id"] is None else found["connection_id"],
-                status,
-                found.get("is_group", False),
-                found.get("unread_messages", 0),
-                found.get("user_id"),
-                found.get("queue_id"),
-                _utc(found.get("created_at") or updated_at),
-                _utc(updated_at),
-                None if closed_at is None else _utc(closed_at),
-                None,
-            )
-        )
+        return self._rows.ticket(values)
 
     @property
     def columns(self) -> list[ColumnElement[Any]]:
@@ -290,30 +270,36 @@ class Statements:
         lookup, ref = touch.lookup, touch.message_ref
         match self.dialect_name:
             case "postgresql":
-                variant = lookup.scope, lookup.closed, ref is not None
+                variant = lookup.scope, lookup.closed, ref is not None, _more(touch.unread)
             case "sqlite" if ref is None:
-                variant = Scope.CONNECTION, False, False
+                variant = Scope.CONNECTION, False, False, _more(touch.unread)
             case _:
                 return None
-        if variant not in self._touches:
-            self._touches[variant] = self._build_touch(*variant)
-        values = self._load_values(lookup) | self._unread(touch.unread) | self._at(touch.at)
-        recorded = {} if ref is None else {"b_routed_at": touch.at}
-        return self._touches[variant], values | recorded
+        statement = self._touches.get(variant)
+        if statement is None:
+            statement = self._touches[variant] = self._build_touch(*variant)
+        values = self._load_values(lookup)
+        values["b_updated_at"] = self._encode_time(touch.at)
+        if touch.unread.set_to is not None and self.counts:
+            values["b_unread_set"] = touch.unread.set_to
+        if ref is not None:
+            values["b_routed_at"] = touch.at
+        return statement, values
 
     def touched(self, rows: Iterable[Sequence[Any]]) -> Touched | Snapshot | None:
         """Return what the rows of `touch` say."""
         if self.dialect_name == "sqlite":
             return next((self._touched(row[:-1], row[-1]) for row in rows), None)
         found = list(rows)
-        for role, *values in found:
-            if role == "hit":
-                return self._touched(values, [others for other, *others in found if other != "hit"])
+        hit = next((row for row in found if row[0] == "hit"), None)
+        if hit is not None:
+            return self._touched(hit[1:], [row[1:] for row in found if row is not hit])
         # Who must claim first has seen nothing that counts.
         return None if self.rule is UniqueRule.NONE else self.snapshot(found)
 
-    def _touched(self, hit: Sequence[Any], elsewhere: Iterable[Sequence[Any]]) -> Touched:
-        return Touched(self.ticket(hit), tuple(newest_first(self.ticket(row) for row in elsewhere)))
+    def _touched(self, hit: Sequence[Any], elsewhere: Sequence[Sequence[Any]]) -> Touched:
+        others = newest_first(map(self.ticket, elsewhere)) if elsewhere else ()
+        return Touched(self.ticket(hit), tuple(others))
 
     def reuse_as_seen(self, decision: Reuse) -> Sent | None:
         """Return the `UPDATE` of `reuse` for MariaDB, which gives no row back: only where all else is as seen.
@@ -572,14 +558,18 @@ class Statements:
 
     # --- touch: an `UPDATE` that need not have seen its row -----------------------------------------------------
 
-    def _build_touch(self, scope: Scope, with_closed: bool, with_message: bool) -> Executable:
+    def _build_touch(
+        self, scope: Scope, with_closed: bool, with_message: bool, more: int | None
+    ) -> Executable:
         if self.dialect_name == "sqlite":
-            return self._build_touch_of_sqlite()
+            return self._build_touch_of_sqlite(more)
         if with_message:
             recorded = self._build_record_on_key().cte("recorded")
-            hit = self._touch(self._is("company_id"), self._is_id(select(recorded.c.ticket_id))).cte("hit")
+            hit = self._touch(
+                self._is("company_id"), self._is_id(select(recorded.c.ticket_id)), more=more
+            ).cte("hit")
         else:
-            hit = self._touch(*self._on_key()).cte("hit")
+            hit = self._touch(*self._on_key(), more=more).cte("hit")
         missed = not_(exists(select(literal_column("1")).select_from(hit)))
         elsewhere = self.mapping.columns["connection_id"] != self._bind("connection_id")
         parts = [
@@ -591,7 +581,7 @@ class Statements:
             parts.append(self._routed().where(missed))
         return union_all(*parts)
 
-    def _build_touch_of_sqlite(self) -> Executable:
+    def _build_touch_of_sqlite(self, more: int | None) -> Executable:
         """Return the `UPDATE` whose row ends in the contact's other active tickets, as JSON.
 
         SQLite takes no `UPDATE` into another statement, and lets no row of another table beside the changed one.
@@ -599,17 +589,26 @@ class Statements:
         other = self.mapping.table.alias("other")
         cells = [other.c[self.mapping.columns[field].key] for field in self._fields]
         elsewhere = other.c[self.mapping.columns["connection_id"].key] != self._bind("connection_id")
-        rows = JsonRows(tuple(column.type for column in self.mapping.columns.values()))
+        rows = JsonRows(tuple(column.type for column in self.columns))
         others = select(func.json_group_array(func.json_array(*cells))).where(
             *self._active_of_contact(other), elsewhere
         )
         # Every cell as the column has it: JSON must not begin with the reading of it.
         column = type_coerce(others.scalar_subquery(), rows).label("others")
-        statement: Executable = self._touch(*self._on_key()).returning(column)
+        statement: Executable = self._touch(*self._on_key(), more=more).returning(column)
         return statement
 
-    def _touch(self, *where: ColumnElement[bool]) -> Any:
-        return self._update(*where, unread_messages=self._new_count(), updated_at=self._bind("updated_at"))
+    def _touch(self, *where: ColumnElement[bool], more: int | None) -> Any:
+        return self._update(*where, unread_messages=self._count_of(more), updated_at=self._bind("updated_at"))
+
+    def _count_of(self, more: int | None) -> ColumnElement[Any] | None:
+        """Return the new count: so many more, or None: what is set. No parameter is sent that says nothing."""
+        count = self.mapping.columns.get("unread_messages")
+        if count is None:
+            return None
+        if more is None:
+            return bindparam("b_unread_set", type_=Integer)
+        return func.coalesce(count, literal_column("0")) + literal_column(str(int(more)))
 
     def _on_key(self) -> list[ColumnElement[bool]]:
         """Return which row is the active ticket of the key."""
@@ -667,11 +666,25 @@ class Statements:
         return [here, true() if words is None else self._has_status(words)]
 
     def _role(self, role: str, *where: ColumnElement[bool]) -> Select[Any]:
-        return select(literal_column(f"'{role}'").label("role"), *self.columns).where(*where)
+        return select(*self._told(role, self.columns)).where(*where)
 
     def _first(self, role: str, of: Select[Any]) -> Select[Any]:
         rows = of.limit(1).subquery(role)
-        return select(literal_column(f"'{role}'").label("role"), *rows.c)
+        return select(*self._told(role, rows.c))
+
+    def _told(self, role: str, columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+        """Return what a row of `load` is made of: its role and its columns, on MariaDB as one JSON array.
+
+        The drivers of MariaDB spend on each column of a result more than on its values.
+        """
+        cells = [literal_column(f"'{role}'", String).label("role"), *columns]
+        if not self._rows_are_json:
+            return cells
+        return [type_coerce(func.json_array(*cells), self._row_type).label("found")]
+
+    @property
+    def _rows_are_json(self) -> bool:
+        return self.dialect_name in {"mysql", "mariadb"}
 
     def _latest_closing(self) -> list[ColumnElement[Any]]:
         columns = self.mapping.columns
@@ -790,11 +803,16 @@ class Statements:
         count = self.mapping.columns.get("unread_messages")
         if count is None:
             return None
-        more = func.coalesce(count, 0) + bindparam("b_unread_add", type_=Integer)
+        more = func.coalesce(count, literal_column("0")) + bindparam("b_unread_add", type_=Integer)
         return func.coalesce(bindparam("b_unread_set", type_=Integer), more)
 
     def _build_reuse(self) -> Any:
-        return self._touch(*self._as_seen(), self._active())
+        return self._update(
+            *self._as_seen(),
+            self._active(),
+            unread_messages=self._new_count(),
+            updated_at=self._bind("updated_at"),
+        )
 
     def _build_reuse_as_seen(self) -> Executable | None:
         columns = self.mapping.columns
@@ -909,5 +927,6 @@ def _digits(type_: TypeEngine[Any]) -> int | None:
             return None
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+def _more(unread: Unread) -> int | None:
+    """Return how many more a count becomes; None: it is set."""
+    return unread.add if unread.set_to is None else None

@@ -1,0 +1,89 @@
+"""How a row of the tickets table becomes a Ticket.
+
+Law of this file: a row is what it is: whatever it may hold is read, and nothing of it is checked again. What can be
+known of a row's shape is found out once, because every message reads one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import Any
+
+from ticketrouter.model import Ticket, trusted_ticket
+from ticketrouter.sqlalchemy.codecs import EPOCH, SAME, Codec
+from ticketrouter.sqlalchemy.mapping import FIELDS, TicketMapping
+
+ORPHAN = "(deleted)"
+"""What stands for the connection of a row in the way that has none any more."""
+
+_ABSENT = {"is_group": False, "unread_messages": 0}
+"""What is read where the table has no such column, and it is not None."""
+
+
+class RowReader:
+    """Reads rows whose values stand in the order of some fields.
+
+    Args:
+        mapping: where the tickets are.
+        codecs: how each field that has a column is read.
+        fields: the fields of a row, in order.
+    """
+
+    def __init__(self, mapping: TicketMapping, codecs: Mapping[str, Codec], fields: Sequence[str]) -> None:
+        absent = [field for field in FIELDS if field not in fields]
+        places = {field: place for place, field in enumerate((*fields, *absent))}
+        self._decoders = [
+            (places[field], codecs[field].decode)
+            for field in fields
+            if codecs[field].decode is not SAME.decode
+        ]
+        known = _ABSENT | {"company_id": mapping.only_company}
+        self._absent = tuple(known.get(field) for field in absent)
+        self._in_order = itemgetter(*(places[field] for field in FIELDS))
+        self._active = mapping.statuses.active
+
+    def ticket(self, row: Sequence[Any]) -> Ticket:
+        """Return the ticket of a row."""
+        values = [*row, *self._absent]
+        for place, decode in self._decoders:
+            values[place] = decode(values[place])
+        (
+            id_,
+            company,
+            contact,
+            connection,
+            status,
+            group,
+            count,
+            user,
+            queue,
+            created_at,
+            updated_at,
+            closed_at,
+        ) = self._in_order(values)
+        # Some hosts leave the last change empty until there is one.
+        updated_at = updated_at or created_at or EPOCH
+        closed_at = None if status in self._active else _utc(closed_at or updated_at)
+        return trusted_ticket(
+            (
+                id_,
+                company,
+                contact,
+                ORPHAN if connection is None else connection,
+                status,
+                group,
+                count,
+                user,
+                queue,
+                _utc(created_at or updated_at),
+                _utc(updated_at),
+                closed_at,
+                None,
+            )
+        )
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
