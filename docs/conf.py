@@ -38,6 +38,8 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 templates_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 # A name between single backticks in a docstring is a Python name, and becomes a link where there is such a page.
 default_role = "py:obj"
