@@ -15,10 +15,11 @@ from uuid import UUID
 from attrs import evolve, frozen
 
 from ticketrouter.checks import Id
-from ticketrouter.choices import Policy
+from ticketrouter.choices import Policy, Scope
 from ticketrouter.errors import InvalidMessageError
 from ticketrouter.model import (
     InboundMessage,
+    MessageKind,
     StatusScheme,
     Ticket,
     TicketKey,
@@ -37,6 +38,7 @@ from ticketrouter.policy import (
     Reuse,
     Snapshot,
     Unread,
+    counting,
     decide,
 )
 
@@ -46,6 +48,8 @@ MOST = 10_000
 _PLACEHOLDERS = 0x6B1D5F0C93A84E27A5E0_0000_0000_0000
 """What the ids of tickets still to be created begin with: no id of a host's, and the highest where ids tell."""
 
+Asked: TypeAlias = tuple[InboundMessage, Policy, datetime]
+"""A message, what the host has chosen for it, and when it came."""
 _Contact: TypeAlias = tuple[Id, Id]
 _Place: TypeAlias = tuple[Id, Id, Id]
 _Ticket: TypeAlias = Ticket | int
@@ -172,6 +176,76 @@ class Plan:
             return before
         count = joint.later[planned.step - 1].after(before.unread_messages)
         return bumped(before, count, planned.at)
+
+
+@frozen
+class Run:
+    """Messages of a batch on one key, one after another, which all join its active ticket if there is one.
+
+    None of them has an id, and the contact writes on no other connection in this batch.
+
+    Args:
+        key: the key.
+        places: where they stand in the batch.
+        steps: what becomes of the count with each.
+        times: when each came.
+    """
+
+    key: tuple[Id, Id, Id]
+    places: list[int]
+    steps: list[Unread]
+    times: list[datetime]
+
+    @property
+    def unread(self) -> Unread:
+        """What becomes of the count with all of them."""
+        if len(self.steps) == 1:
+            return self.steps[0]
+        set_to, add = None, 0
+        for step in self.steps:
+            set_to, add = (step.set_to, 0) if step.set_to is not None else (set_to, add + step.add)
+        return Unread(None, add) if set_to is None else Unread(set_to + add)
+
+
+@frozen
+class Joined:
+    """What became of a Run that met its ticket.
+
+    Args:
+        tickets: the ticket as each message left it.
+        other_active: what the contact has active on other connections, newest first.
+    """
+
+    tickets: Sequence[Ticket]
+    other_active: tuple[Ticket, ...] = ()
+
+
+def runs_of(asked: Sequence[Asked]) -> list[Run] | None:
+    """Return the Runs that a batch consists of; None: some of its messages depend on each other in other ways."""
+    runs: dict[_Contact, Run] = {}
+    counted: dict[tuple[int, MessageKind, bool], Unread] = {}
+    for place, (message, policy, now) in enumerate(asked):
+        company_id, connection_id, group_id = message.company_id, message.connection_id, message.group_id
+        kind = id(policy), message.kind, group_id is None
+        if message.message_id is not None:
+            return None
+        if (unread := counted.get(kind)) is None:
+            if policy.of(message).scope is not Scope.CONNECTION:
+                return None
+            unread = counted[kind] = counting(evolve(message, unread_messages=None), policy)
+        if message.unread_messages is not None:
+            unread = counting(message, policy)
+        contact = company_id, message.contact_id if group_id is None else group_id
+        run = runs.get(contact)
+        if run is None:
+            runs[contact] = Run((*contact, connection_id), [place], [unread], [now])
+        elif run.key[2] != connection_id:
+            return None
+        else:
+            run.places.append(place)
+            run.steps.append(unread)
+            run.times.append(now)
+    return list(runs.values())
 
 
 def checked_batch(messages: Sequence[InboundMessage]) -> Sequence[InboundMessage]:

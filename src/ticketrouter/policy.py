@@ -383,6 +383,16 @@ def touching(message: InboundMessage, policy: Policy, now: datetime) -> Touch:
     return Touch(message, policy, now, _unread(message, policy.of(message)), _message_ref(message))
 
 
+def counting(message: InboundMessage, policy: Policy) -> Unread:
+    """Return what a message does to the count of a ticket that it joins.
+
+    Args:
+        message: the message.
+        policy: what the host has chosen.
+    """
+    return _unread(message, policy.of(message))
+
+
 def touched(touch: Touch, met: Touched) -> Reuse:
     """Return the decision that a Touch has carried out."""
     return Reuse(

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from ticketrouter.batch import Joint
+from ticketrouter.batch import Joined, Joint, Run
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Write
 from ticketrouter.model import StatusScheme, Ticket
@@ -179,6 +179,38 @@ class AsyncBatches(Protocol):
 
     async def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
         """See `Batches.commit_many`."""
+        ...
+
+
+@runtime_checkable
+class TouchesMany(Protocol):
+    """The optional ability to do for many keys what `Touches` does for one; it goes with `Batches`.
+
+    It obeys the clauses of the port as `touch` does, and locks as `commit_many` does, in the order of the keys.
+    """
+
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+        """Let messages without ids join the active tickets of their keys, where there are such.
+
+        Args:
+            runs: the messages, those of each key together; each of another contact.
+
+        Returns:
+            For each the tickets as its messages have left them; None for one whose key has no active ticket, of
+            which nothing was written. None for all: here the messages must go another way, and nothing was written.
+
+        Raises:
+            ContentionError: if only a restart of the host's transaction can cure it (R11).
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncTouchesMany(Protocol):
+    """The same for asynchronous code: see `TouchesMany`."""
+
+    async def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+        """See `TouchesMany.touch_many`."""
         ...
 
 

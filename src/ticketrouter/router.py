@@ -16,7 +16,7 @@ from weakref import WeakSet
 from attrs import evolve
 
 from ticketrouter import checks
-from ticketrouter.batch import Given, Plan, checked_batch, plan
+from ticketrouter.batch import Asked, Given, Joined, Plan, Run, checked_batch, plan, runs_of
 from ticketrouter.checks import Id
 from ticketrouter.choices import Policy
 from ticketrouter.errors import (
@@ -59,6 +59,7 @@ from ticketrouter.policy import (
     Ignore,
     Lookup,
     Reopen,
+    Reuse,
     Snapshot,
     Touch,
     Touched,
@@ -71,10 +72,12 @@ from ticketrouter.repository import (
     AsyncMovesTickets,
     AsyncTicketRepository,
     AsyncTouches,
+    AsyncTouchesMany,
     Batches,
     MovesTickets,
     TicketRepository,
     Touches,
+    TouchesMany,
 )
 
 PolicyChoice: TypeAlias = Policy | Callable[[TicketKey], Policy]
@@ -124,6 +127,7 @@ class TicketRouter:
         self._repository = repository
         self._touches: Touches | None = _ability(repository, Touches)
         self._batches: Batches | None = _ability(repository, Batches)
+        self._touches_many: TouchesMany | None = _ability(repository, TouchesMany)
         self._mover: MovesTickets | None = _ability(repository, MovesTickets)
         self._policy = _checked_policy(policy)
         self._clock = clock
@@ -169,29 +173,21 @@ class TicketRouter:
                 host's transaction, for the host to commit or to roll back.
 
         Statements:
-            One `load_many` and one `commit_many`, where the repository can; and those of `resolve` for each message
-            that has lost a race, or for all of them where one is blocked by the unique rule.
+            One `touch_many`, where the repository can, the policies go by connection, no message has an id, and no
+            contact writes on two connections. For what met no active ticket by that: one `load_many` and one
+            `commit_many`, where the repository can; and those of `resolve` for each message that has lost a race, or
+            for all of them where one is blocked by the unique rule.
         """
         batch = checked_batch(list(messages))
         for message in batch:
             _check(message, InboundMessage, "message")
-        policies = [_policy_for(self._policy, message.key) for message in batch]
+        policies = _policies_for(self._policy, batch)
         if self._batches is None or len(batch) < _WORTH_IT:
             return [self._resolve(*each) for each in zip(batch, policies, strict=True)]
-        lookups = [Lookup.of(message, policy) for message, policy in zip(batch, policies, strict=True)]
-        found = self._batches.load_many(lookups)
-        if found is None:
-            return [self._resolve(*each) for each in zip(batch, policies, strict=True)]
-        times = [_now(self._clock) for _ in batch]
-        planned = _planned(batch, found, policies, times, self._repository.statuses)
-        if planned is None:
-            return [self._resolve(*each) for each in zip(batch, policies, times, strict=True)]
-        written = self._batches.commit_many(planned.joints)
-        again = {
-            place: self._resolve(batch[place], policies[place], times[place])
-            for place in planned.lost(written)
-        }
-        return _resolutions(planned, written, again)
+        asked = [(*each, _now(self._clock)) for each in zip(batch, policies, strict=True)]
+        known = self._join_known(asked)
+        left = [each for each, found in zip(asked, known, strict=True) if found is None]
+        return _in_place(known, self._resolve_batch(left) if left else [])
 
     def explain(self, message: InboundMessage) -> Explanation:
         """Say what would become of a message now, why, and what would change that; nothing is written or locked.
@@ -347,6 +343,22 @@ class TicketRouter:
         see = partial(self._look, seen, Lookup.of(message, policy))
         decision, ticket = self._settle(see, partial(_decide, message=message, policy=policy), now)
         return _resolution(decision, ticket)
+
+    def _join_known(self, asked: Sequence[Asked]) -> Sequence[Resolution | None]:
+        runs = None if self._touches_many is None else runs_of(asked)
+        if self._touches_many is None or runs is None:
+            return [None] * len(asked)
+        return _joined_together(len(asked), runs, self._touches_many.touch_many(runs))
+
+    def _resolve_batch(self, asked: Sequence[Asked]) -> Sequence[Resolution]:
+        batches = self._batches if len(asked) >= _WORTH_IT else None
+        found = None if batches is None else batches.load_many(_lookups(asked))
+        planned = None if found is None else _planned(asked, found, self._repository.statuses)
+        if batches is None or planned is None:
+            return [self._resolve(*each) for each in asked]
+        written = batches.commit_many(planned.joints)
+        again = {place: self._resolve(*asked[place]) for place in planned.lost(written)}
+        return _resolutions(planned, written, again)
 
     def _look(self, seen: Snapshot | None, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return self._load(lookup, overtaken=overtaken) if seen is None or overtaken else seen
@@ -562,6 +574,7 @@ class AsyncTicketRouter:
         self._repository = repository
         self._touches: AsyncTouches | None = _ability(repository, AsyncTouches)
         self._batches: AsyncBatches | None = _ability(repository, AsyncBatches)
+        self._touches_many: AsyncTouchesMany | None = _ability(repository, AsyncTouchesMany)
         self._mover: AsyncMovesTickets | None = _ability(repository, AsyncMovesTickets)
         self._policy = _checked_policy(policy)
         self._clock = clock
@@ -607,29 +620,21 @@ class AsyncTicketRouter:
                 host's transaction, for the host to commit or to roll back.
 
         Statements:
-            One `load_many` and one `commit_many`, where the repository can; and those of `resolve` for each message
-            that has lost a race, or for all of them where one is blocked by the unique rule.
+            One `touch_many`, where the repository can, the policies go by connection, no message has an id, and no
+            contact writes on two connections. For what met no active ticket by that: one `load_many` and one
+            `commit_many`, where the repository can; and those of `resolve` for each message that has lost a race, or
+            for all of them where one is blocked by the unique rule.
         """
         batch = checked_batch(list(messages))
         for message in batch:
             _check(message, InboundMessage, "message")
-        policies = [_policy_for(self._policy, message.key) for message in batch]
+        policies = _policies_for(self._policy, batch)
         if self._batches is None or len(batch) < _WORTH_IT:
             return [await self._resolve(*each) for each in zip(batch, policies, strict=True)]
-        lookups = [Lookup.of(message, policy) for message, policy in zip(batch, policies, strict=True)]
-        found = await self._batches.load_many(lookups)
-        if found is None:
-            return [await self._resolve(*each) for each in zip(batch, policies, strict=True)]
-        times = [_now(self._clock) for _ in batch]
-        planned = _planned(batch, found, policies, times, self._repository.statuses)
-        if planned is None:
-            return [await self._resolve(*each) for each in zip(batch, policies, times, strict=True)]
-        written = await self._batches.commit_many(planned.joints)
-        again = {
-            place: await self._resolve(batch[place], policies[place], times[place])
-            for place in planned.lost(written)
-        }
-        return _resolutions(planned, written, again)
+        asked = [(*each, _now(self._clock)) for each in zip(batch, policies, strict=True)]
+        known = await self._join_known(asked)
+        left = [each for each, found in zip(asked, known, strict=True) if found is None]
+        return _in_place(known, await self._resolve_batch(left) if left else [])
 
     async def explain(self, message: InboundMessage) -> Explanation:
         """Say what would become of a message now, why, and what would change that; nothing is written or locked.
@@ -791,6 +796,22 @@ class AsyncTicketRouter:
         see = partial(self._look, seen, Lookup.of(message, policy))
         decision, ticket = await self._settle(see, partial(_decide, message=message, policy=policy), now)
         return _resolution(decision, ticket)
+
+    async def _join_known(self, asked: Sequence[Asked]) -> Sequence[Resolution | None]:
+        runs = None if self._touches_many is None else runs_of(asked)
+        if self._touches_many is None or runs is None:
+            return [None] * len(asked)
+        return _joined_together(len(asked), runs, await self._touches_many.touch_many(runs))
+
+    async def _resolve_batch(self, asked: Sequence[Asked]) -> Sequence[Resolution]:
+        batches = self._batches if len(asked) >= _WORTH_IT else None
+        found = None if batches is None else await batches.load_many(_lookups(asked))
+        planned = None if found is None else _planned(asked, found, self._repository.statuses)
+        if batches is None or planned is None:
+            return [await self._resolve(*each) for each in asked]
+        written = await batches.commit_many(planned.joints)
+        again = {place: await self._resolve(*asked[place]) for place in planned.lost(written)}
+        return _resolutions(planned, written, again)
 
     async def _look(self, seen: Snapshot | None, lookup: Lookup, *, overtaken: bool) -> Snapshot:
         return await self._load(lookup, overtaken=overtaken) if seen is None or overtaken else seen
@@ -985,14 +1006,14 @@ def _decide(snapshot: Snapshot, now: datetime, *, message: InboundMessage, polic
     return decide(message, snapshot, policy, now)
 
 
-def _planned(
-    batch: Sequence[InboundMessage],
-    found: Sequence[Snapshot],
-    policies: Sequence[Policy],
-    times: Sequence[datetime],
-    statuses: StatusScheme,
-) -> Plan | None:
-    given = [Given(*each) for each in zip(batch, found, policies, times, strict=True)]
+def _lookups(asked: Sequence[Asked]) -> list[Lookup]:
+    return [Lookup.of(message, policy) for message, policy, _ in asked]
+
+
+def _planned(asked: Sequence[Asked], found: Sequence[Snapshot], statuses: StatusScheme) -> Plan | None:
+    given = [
+        Given(message, seen, policy, now) for (message, policy, now), seen in zip(asked, found, strict=True)
+    ]
     try:
         return plan(given, statuses)
     except BlockedBySchemaError:
@@ -1008,6 +1029,28 @@ def _resolutions(
         again[place] if place in again else _resolution(*_told(decision, ticket))
         for place, (decision, ticket) in enumerate(answers)
     ]
+
+
+def _in_place(known: Sequence[Resolution | None], others: Iterable[Resolution]) -> list[Resolution]:
+    left = iter(others)
+    return [next(left) if each is None else each for each in known]
+
+
+def _joined_together(
+    length: int, runs: Sequence[Run], met: Sequence[Joined | None] | None
+) -> list[Resolution | None]:
+    found: list[Resolution | None] = [None] * length
+    reused, on_key = Outcome.REUSED, Reason.ACTIVE_ON_CONNECTION
+    for run, joined in zip(runs, met or (), strict=met is not None):
+        if joined is not None:
+            for place, ticket in zip(run.places, joined.tickets, strict=True):
+                found[place] = Resolution(reused, on_key, joined.other_active, ticket)
+    if logger.isEnabledFor(logging.DEBUG):
+        for each in found:
+            if each is not None:
+                ticket, others = each.ticket, each.other_active
+                log_answer(Reuse(ticket, ticket.updated_at, on_key, other_active=others), ticket)
+    return found
 
 
 def _joined(touch: Touch, met: Touched) -> Resolution:
@@ -1031,6 +1074,7 @@ _CALLS: dict[type[object], tuple[str, ...]] = {
     for protocols, calls in {
         (Touches, AsyncTouches): ("touch",),
         (Batches, AsyncBatches): ("load_many", "commit_many"),
+        (TouchesMany, AsyncTouchesMany): ("touch_many",),
         (MovesTickets, AsyncMovesTickets): ("survey_move", "commit_move"),
     }.items()
     for protocol in protocols
@@ -1065,6 +1109,12 @@ def _policy_for(policy: PolicyChoice, key: TicketKey) -> Policy:
     chosen = policy if isinstance(policy, Policy) else policy(key)
     _check(chosen, Policy, "policy")
     return chosen
+
+
+def _policies_for(policy: PolicyChoice, batch: Sequence[InboundMessage]) -> list[Policy]:
+    if isinstance(policy, Policy):
+        return [policy] * len(batch)
+    return [_policy_for(policy, message.key) for message in batch]
 
 
 def _checked_attempts(attempts: object) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,11 +16,14 @@ from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_tic
 from ticketrouter import (
     AsyncTicketRouter,
     BlockedBySchemaError,
+    InboundMessage,
     InvalidMessageError,
+    MessageKind,
     Outcome,
     Policy,
     Reason,
     Reopen,
+    Scope,
     Snapshot,
     StatusScheme,
     Ticket,
@@ -27,7 +31,7 @@ from ticketrouter import (
     TicketRouter,
     UniqueRule,
 )
-from ticketrouter.batch import MOST, Given, Joint, plan
+from ticketrouter.batch import MOST, Given, Joined, Joint, Run, plan, runs_of
 from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
 from ticketrouter.model import key_order
 from ticketrouter.policy import Create, Lookup, Reuse, Unread, touching
@@ -46,6 +50,36 @@ class GoesOneByOne(InMemoryTicketRepository):
 
     def load_many(self, lookups: Sequence[Lookup]) -> None:
         del lookups
+
+
+class TouchesMany(InMemoryTicketRepository):
+    """Lets the messages of several keys join what is active on them at once, and notes which it was asked for."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.runs: list[Sequence[Run]] = []
+
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+        self.runs.append(runs)
+        return [self._join(run) for run in runs]
+
+    def _join(self, run: Run) -> Joined | None:
+        snapshot = self.load(Lookup(*run.key))
+        ticket = snapshot.active_on(run.key[2])
+        if ticket is None:
+            return None
+        tickets = []
+        for step, at in zip(run.steps, run.times, strict=True):
+            ticket = self.commit(Reuse(ticket, at, Reason.ACTIVE_ON_CONNECTION, step))
+            tickets.append(ticket)
+        return Joined(tickets, snapshot.active_elsewhere(run.key[2]))
+
+
+class TouchesNone(TouchesMany):
+    """Has its batches go another way, for a reason of its own."""
+
+    def touch_many(self, runs: Sequence[Run]) -> None:
+        self.runs.append(runs)
 
 
 def router(repository: InMemoryTicketRepository, policy: Policy = Policy()) -> TicketRouter:  # noqa: B008
@@ -224,3 +258,129 @@ def test_a_touch_is_of_the_key_of_its_message():
     message = a_message(group_id=12)
 
     assert TicketKey(1, 12, KEY.connection_id) == touching(message, Policy(), NOW).key
+
+
+# --- messages that join what is active on their keys, without a look before ------------------------------------
+
+SIMPLE = (
+    a_message(contact_id=11),
+    a_message(),
+    a_message(group_id=12),
+    a_message(unread_messages=7),
+    a_message(kind=MessageKind.ECHO),
+    a_message(),
+    a_message(contact_id=13, kind=MessageKind.NOTICE),
+)
+TANGLED = {
+    "an id": (*SIMPLE, a_message(contact_id=14, message_id="m")),
+    "another connection": (*SIMPLE, a_message(connection_id=200)),
+    "by contact": SIMPLE,
+}
+
+
+def known() -> list[Ticket]:
+    """Return an active ticket of two contacts, and one on another connection."""
+    return [
+        a_ticket(unread_messages=3),
+        a_ticket(id=2, connection_id=200),
+        a_ticket(id=3, contact_id=12, is_group=True),
+    ]
+
+
+def asked(messages: Sequence[InboundMessage], policy: Policy = Policy()) -> list[Any]:  # noqa: B008
+    return [(message, policy, NOW) for message in messages]
+
+
+@pytest.mark.parametrize("memory", [TouchesMany, TouchesNone])
+def test_messages_join_many_tickets_as_they_would_one_by_one(memory: type[TouchesMany]):
+    """The same answers and tables, whether the repository touches all at once, or goes another way."""
+    alone, together = InMemoryTicketRepository(known()), memory(known())
+    expected = [router(alone).resolve(message) for message in SIMPLE]
+
+    assert expected == router(together).resolve_many(SIMPLE)
+    assert alone.tickets == together.tickets
+    assert [[(1, 11, 100), (1, 10, 100), (1, 12, 100), (1, 13, 100)]] == [
+        [run.key for run in runs] for runs in together.runs
+    ]
+
+
+def test_a_batch_of_known_tickets_is_one_touch():
+    """Nothing is looked for, and nothing else is written."""
+
+    class Only(TouchesMany):
+        load_many = commit_many = None  # type: ignore[assignment]
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.load_many = self.commit_many = lambda _: pytest.fail("it was not needed")
+
+    found = router(Only(known())).resolve_many([a_message(), a_message(group_id=12), a_message()])
+
+    assert [4, 4, 5] == [each.ticket.unread_messages for each in found]
+    assert [(2,), (), (2,)] == [tuple(other.id for other in each.other_active) for each in found]
+
+
+@pytest.mark.parametrize("why", TANGLED)
+def test_messages_that_depend_on_each_other_are_looked_for(why: str):
+    """By a message id, by a contact's other connection, or by a policy that goes by contact."""
+    policy = Policy(scope=Scope.CONTACT if why == "by contact" else Scope.CONNECTION)
+    alone, together = InMemoryTicketRepository(known()), TouchesMany(known())
+    expected = [router(alone, policy).resolve(message) for message in TANGLED[why]]
+
+    assert runs_of(asked(TANGLED[why], policy)) is None
+    assert expected == router(together, policy).resolve_many(TANGLED[why])
+    assert [] == together.runs
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_what_a_run_does_to_a_count_is_one_change(count: int):
+    """What was set last, and what was added since; else what was added in all."""
+    runs = runs_of(asked(SIMPLE))
+    assert runs is not None
+    for run in runs:
+        after = count
+        for step in run.steps:
+            after = step.after(after)
+
+        assert after == run.unread.after(count)
+
+
+def test_the_choices_of_each_key_count_for_its_messages():
+    """A policy for each, and group chats by their own."""
+    by_group = Policy(groups=Policy(scope=Scope.CONTACT))
+
+    assert runs_of(asked([a_message(), a_message(contact_id=11)], by_group)) is not None
+    assert runs_of(asked([a_message(), a_message(group_id=11)], by_group)) is None
+
+
+def test_what_was_touched_is_told(caplog: pytest.LogCaptureFixture):
+    """A line for each message, as for one by one."""
+    batch = [a_message(), a_message(contact_id=11), a_message()]
+    with caplog.at_level(logging.DEBUG, logger="ticketrouter"):
+        router(TouchesMany(known())).resolve_many(batch)
+        together = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        one = router(InMemoryTicketRepository(known()))
+        for message in batch:
+            one.resolve(message)
+
+    assert sorted(record.getMessage() for record in caplog.records) == sorted(together)
+
+
+@pytest.mark.parametrize("batch", [SIMPLE, *TANGLED.values()], ids=["simple", *TANGLED])
+def test_the_asynchronous_router_touches_alike(batch: Sequence[InboundMessage]):
+    """The same answers, and the same tables."""
+
+    class Face(AsyncInMemoryTicketRepository):
+        async def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+            assert isinstance(self._sync, TouchesMany)
+            return self._sync.touch_many(runs)
+
+    one, other = TouchesMany(known()), TouchesMany(known())
+    face = Face()
+    face._sync = other
+    found = asyncio.run(AsyncTicketRouter(face, clock=lambda: NOW).resolve_many(batch))
+
+    assert router(one).resolve_many(batch) == found
+    assert one.tickets == other.tickets
+    assert one.runs == other.runs

@@ -100,6 +100,7 @@ def everything(place: Place, mapping: TicketMapping, rule: Rule) -> None:
             ]
             router.resolve_many(batch)
             router.resolve_many([*batch, InboundMessage(1, PERSON, 10), InboundMessage(1, GROUP, 10)])
+            router.resolve_many([InboundMessage(1, PERSON, 10), InboundMessage(1, GROUP, 10)])
             for active in (*router.active_tickets(1, PERSON), *router.active_tickets(1, GROUP)):
                 router.close(1, active.id)
     with place.begin() as connection:
@@ -118,6 +119,7 @@ CALLED = {
     "get_current",
     "touch",
     "commit",
+    "touch_many",
     "load_many",
     "commit_many",
     "survey_move",
@@ -151,7 +153,7 @@ def places_of(table: str, statement: str) -> int:
 
 def conditions(column: str, statement: str) -> int:
     """Count how often it compares, or gives, the column: with a value, a row that was sent, or what such led to."""
-    value = r"[%:?(]|\$|sent\.company_id|[`]?ticketrouter_message_ids[`]?\.company_id"
+    value = r"[%:?(]|\$|(?:sent|locked)\.company_id|[`]?ticketrouter_message_ids[`]?\.company_id"
     compared = re.findall(rf'["`]?\b{column}["`]?\s*=\s*(?:{value})', statement)
     given = re.findall(rf'INSERT INTO [^()]+\([^()]*["`]?\b{column}\b["`]?[^()]*\)', statement)
     return len(compared) + len(given)

@@ -6,20 +6,43 @@ a statement that is built once. MariaDB, which would lock more rows than it is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, not_, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Enum,
+    Executable,
+    Integer,
+    Select,
+    Uuid,
+    and_,
+    case,
+    false,
+    func,
+    literal,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+    type_coerce,
+    union_all,
+    update,
+)
+from sqlalchemy.types import TypeEngine
 
-from ticketrouter.batch import Joint
+from ticketrouter.batch import Joined, Joint, Run
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
-from ticketrouter.model import Ticket, UniqueRule, id_order, key_order
+from ticketrouter.model import Ticket, UniqueRule, id_order, key_order, newest_first
 from ticketrouter.policy import Lookup, MessageRef, Snapshot
 from ticketrouter.sqlalchemy.mapping import KEY
 from ticketrouter.sqlalchemy.rows import SentRows
 from ticketrouter.sqlalchemy.statements import Sent, Statements
+from ticketrouter.sqlalchemy.types import IdText
 
 _AT_ONCE = 500
 """How many rows one `UPDATE` of MariaDB changes: it looks for each among all of them."""
@@ -47,6 +70,25 @@ class ManyStatements:
         self._records = self._rows_of_refs(
             "company_id", "connection_id", "message_id", "ticket_id", "routed_at"
         )
+        self._runs = self._rows_of(
+            *KEY, "updated_at", further={"unread_set": Integer(), "unread_add": Integer()}, numbered="place"
+        )
+        # Where what is equal is the same, a key that was found need not be read.
+        self._exact = {
+            field
+            for field in KEY
+            if field not in self._mapping.columns
+            or isinstance(self._mapping.columns[field].type, IdText | Integer | Uuid)
+        }
+        self._untold = [
+            (place, KEY.index(field))
+            for place, field in enumerate(statements.fields)
+            if field in self._exact - {"connection_id"}
+        ]
+        self._places = [
+            statements.fields.index(field) if field in statements.fields else 0
+            for field in ("connection_id", "unread_messages", "updated_at")
+        ]
         self._built: dict[str, Any] = {}
 
     @property
@@ -156,7 +198,140 @@ class ManyStatements:
     def _is_in_the_way(self, row: Ticket, lookup: Lookup) -> bool:
         return self._of_one.rule is UniqueRule.ONE_PER_CONTACT or row.connection_id == lookup.connection_id
 
+    # --- touching --------------------------------------------------------------------------------------------
+
+    @property
+    def touches(self) -> bool:
+        """Whether one statement lets messages join what is active on their keys."""
+        one, times = self._of_one, self._mapping.columns["updated_at"].type
+        return (
+            one.dialect_name == "postgresql"
+            and one.rule in {UniqueRule.ACTIVE_PER_CONNECTION, UniqueRule.ONE_PER_CONNECTION}
+            and getattr(times, "precision", None) is None  # else the database rounds, as nobody here does
+        )
+
+    def touch(self, runs: Sequence[Run]) -> Sent:
+        """Return the statement that locks the tickets in the order of their keys, changes them, and gives what was there.
+
+        A row is the number of a run, whether it is the ticket on the key, and the cells of a ticket.
+        """
+        if "touch" not in self._built:
+            self._built["touch"] = self._build_touch()
+        codecs = self._of_one.codecs
+        unread = [run.unread for run in runs]
+        cells = {
+            field: [encode(run.key[place]) for run in runs]
+            for place, field in enumerate(KEY)
+            if field in codecs
+            for encode in (codecs[field].encode,)
+        } | {
+            "unread_set": [each.set_to for each in unread],
+            "unread_add": [each.add for each in unread],
+            "updated_at": [codecs["updated_at"].encode(run.times[-1]) for run in runs],
+        }
+        return self._built["touch"], self._runs.bound(cells)
+
+    def joined(self, runs: Sequence[Run], rows: Iterable[Sequence[Any]]) -> list[Joined | None]:
+        """Return what the rows of `touch` say of each run."""
+        met: list[list[Ticket] | None] = [None] * len(runs)
+        elsewhere: dict[int, list[Ticket]] = {}
+        for number, is_on_key, *cells in rows:
+            place = number - 1
+            for field, of_run in self._untold:
+                cells[field] = runs[place].key[of_run]
+            if is_on_key:
+                met[place] = self._as_left(runs[place], cells)
+            else:
+                elsewhere.setdefault(place, []).append(self._of_one.ticket(cells))
+        return [
+            None
+            if tickets is None
+            else Joined(tickets, tuple(newest_first(elsewhere[place])) if place in elsewhere else ())
+            for place, tickets in enumerate(met)
+        ]
+
+    def _as_left(self, run: Run, cells: list[Any]) -> list[Ticket]:
+        """Return the ticket as each message of a run leaves it, from the cells that it had before."""
+        connection, count, changed = self._places
+        if "connection_id" in self._exact:
+            cells[connection] = run.key[2]
+        ticket, encode = self._of_one.ticket, self._of_one.codecs["updated_at"].encode
+        tickets: list[Ticket] = []
+        unread = cells[count] or 0
+        for step, at in zip(run.steps, run.times, strict=True):
+            cells[count] = unread = step.after(unread)
+            cells[changed] = encode(at)
+            tickets.append(ticket(cells))
+        return tickets
+
+    def _build_touch(self) -> Any:
+        one, columns, table = self._of_one, self._mapping.columns, self._mapping.table
+        sent = self._runs.table.c
+        key = [columns[field] for field in KEY if field in columns]
+        on_key = [columns[field] == sent[field] for field in KEY if field in columns]
+        changes = [sent[name].label(f"new_{name}") for name in ("unread_set", "unread_add", "updated_at")]
+        kept = [columns[field].label(field) for field in one.fields]
+        locked = (
+            select(sent.place, *changes, *kept)
+            .where(*on_key, one.is_active())
+            .order_by(*key)
+            .with_for_update(key_share=True, of=table)
+            .cte("locked")
+        )
+        had = locked.c
+        same = [columns[field] == had[field] for field in ("id", "company_id") if field in columns]
+        more = func.coalesce(columns["unread_messages"], 0) + had.new_unread_add
+        count = func.coalesce(had.new_unread_set, more)
+        changed = (
+            update(table)
+            .where(*same)
+            .values({columns["unread_messages"].key: count, columns["updated_at"].key: had.new_updated_at})
+            .returning(columns["id"])
+            .cte("changed")
+        )
+        contact = [columns[field] == had[field] for field in KEY[:2] if field in columns]
+        elsewhere = select(had.place, false(), *self._told(columns, among=set())).where(
+            *contact, one.is_active(), columns["connection_id"] != had.connection_id
+        )
+        # What the run knows of the ticket on its key need not come back.
+        known = {"updated_at"} | ({"connection_id"} & self._exact)
+        return union_all(elsewhere, select(had.place, true(), *self._told(had, among=known))).add_cte(changed)
+
+    def _told(self, columns: Any, *, among: set[str]) -> list[ColumnElement[Any]]:
+        """Return the cells of a ticket, with nothing for those that are known."""
+        known = {"closed_at"} | ({"company_id", "contact_id"} & self._exact)
+        types = self._mapping.columns
+        return [
+            null().label(field)
+            if field in known
+            else type_coerce(null() if field in among else columns[field], types[field].type).label(field)
+            for field in self._of_one.fields
+        ]
+
     # --- writing ---------------------------------------------------------------------------------------------
+
+    def created(self, rows: list[dict[str, Any]]) -> tuple[Executable, Any]:
+        """Return the `INSERT` of new tickets, which gives those that nothing stood against, and what it is sent with."""
+        one, table = self._of_one, self._mapping.table
+        names = tuple(rows[0])
+        filled = {name: table.columns[name] for name in names}
+        further = set(names) - {column.key for column in self._mapping.columns.values()}
+        # What SQLAlchemy itself fills, or writes in a way of its own, is left to it.
+        if (
+            further
+            or any(isinstance(each.type, Enum) for each in filled.values())
+            or any(each.default is not None for each in table.columns if each.key not in filled)
+        ):
+            return one.create_statement, rows
+        if "created" not in self._built:
+            sent = SentRows(one.dialect_name, {name: each.type for name, each in filled.items()})
+            insert: Any = one.create_statement
+            self._built["created"] = (
+                sent,
+                insert.from_select(names, select(*sent.table.c).where(true()), include_defaults=False),
+            )
+        sent, statement = self._built["created"]
+        return statement, sent.bound(_columns(rows))
 
     def locked(self, tickets: Sequence[Ticket]) -> Sent:
         """Return the `SELECT` of tickets as they are now, locked in the order of their keys where that can be said."""
@@ -235,12 +410,15 @@ class ManyStatements:
 
     # --- the parts of them -----------------------------------------------------------------------------------
 
-    def _rows_of(self, *fields: str) -> SentRows:
+    def _rows_of(
+        self,
+        *fields: str,
+        further: Mapping[str, TypeEngine[Any]] = MappingProxyType({}),
+        numbered: str | None = None,
+    ) -> SentRows:
         columns = self._mapping.columns
-        return SentRows(
-            self._of_one.dialect_name,
-            {field: columns[field].type for field in fields if field in columns},
-        )
+        types = {field: columns[field].type for field in fields if field in columns}
+        return SentRows(self._of_one.dialect_name, {**types, **further}, numbered=numbered)
 
     def _rows_of_refs(self, *names: str) -> SentRows:
         columns = self._mapping.message_ids.c

@@ -6,7 +6,7 @@ rolled back, closed, retried or created. An error of the driver comes out as our
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar, assert_never
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, CursorResult, Dialect, Executable, RootTransa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
-from ticketrouter.batch import Joint
+from ticketrouter.batch import Joined, Joint, Run
 from ticketrouter.checks import Id, as_member, as_utc
 from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError, TicketRouterError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
@@ -132,6 +132,14 @@ class SQLAlchemyTicketRepository:
         """
         self._in_host(lambda work: work.commit_move(plan))
 
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+        """Let messages join the active tickets of their keys: see `TouchesMany.touch_many`.
+
+        Statements:
+            One on PostgreSQL, where the unique rule allows one active ticket on a key. Else none: also in AUTOCOMMIT.
+        """
+        return self._in_host(lambda work: work.touch_many(runs))
+
     def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
         """Find what must be known to decide on several messages: see `Batches.load_many`.
 
@@ -146,8 +154,8 @@ class SQLAlchemyTicketRepository:
         """Carry out several decisions: see `Batches.commit_many`.
 
         Statements:
-            One `INSERT` of new tickets, one locking `SELECT` and one `UPDATE` of those that are joined, one `INSERT`
-            of message ids. One by one, but in the same order: reopenings; on MariaDB new tickets and message ids too.
+            One locking `SELECT` of the tickets that are joined, one `INSERT` of new ones, one of message ids, and one
+            `UPDATE`. One by one, but in the same order: reopenings; on MariaDB new tickets and message ids too.
         """
         return self._in_host(lambda work: work.commit_many(joints))
 
@@ -222,6 +230,10 @@ class AsyncSQLAlchemyTicketRepository:
     async def commit_move(self, plan: MovePlan) -> None:
         """Carry out a plan: see `SQLAlchemyTicketRepository.commit_move`."""
         await self._run(lambda repository: repository.commit_move(plan))
+
+    async def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+        """Let messages join tickets: see `SQLAlchemyTicketRepository.touch_many`."""
+        return await self._run(lambda repository: repository.touch_many(runs))
 
     async def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
         """Look for several messages: see `SQLAlchemyTicketRepository.load_many`."""
@@ -493,12 +505,17 @@ class _Work:
 
     # --- many at once ----------------------------------------------------------------------------------------
 
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+        if not self.plan.many.touches or not self._takes_many(run.key[0] for run in runs):
+            return None
+        return self.plan.many.joined(runs, self._execute(self.plan.many.touch(runs)).all())
+
     def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
         refs = [ref for lookup in lookups if (ref := self._ref_of(lookup)) is not None]
         if refs and not self.plan.keeps_message_ids:
             _warn_of_missing_ids(self.statements)
             refs = []
-        if not self._takes_many(lookups):
+        if not self._takes_many(lookup.company_id for lookup in lookups):
             return None
         many, contacts = self.plan.many, {(lookup.company_id, lookup.contact_id) for lookup in lookups}
         if self.statements.rule is UniqueRule.NONE:
@@ -516,9 +533,10 @@ class _Work:
         )
 
     def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
-        # Every transaction takes its locks in this order, and in each step by key: new tickets, known ones, message ids.
-        created = self._create_many(joints)
+        # Every transaction takes its locks in this order, and in each step by key: known tickets, as `touch_many` has
+        # done before, new ones, message ids.
         joined = self._lock_many(joints)
+        created = self._create_many(joints)
         reopened = {
             place: joint.first.ticket for place, joint in enumerate(joints) if isinstance(joint.first, Reopen)
         }
@@ -552,11 +570,11 @@ class _Work:
                         self._execute(self.statements.forget(ref))
         return written
 
-    def _takes_many(self, lookups: Sequence[Lookup]) -> bool:
+    def _takes_many(self, companies: Iterable[Id]) -> bool:
         """Tell whether many can be routed at once: else one by one is as good, or needed."""
         if is_autocommit(self.connection) or not self.statements.counts:
             return False
-        if not all(self._is_here(lookup.company_id) for lookup in lookups):
+        if not all(map(self._is_here, companies)):
             return False
         unclaimed = self.statements.rule is UniqueRule.NONE and not self.plan.keeps_anchors
         return not unclaimed and (
@@ -593,7 +611,7 @@ class _Work:
                 by_columns.setdefault(tuple(values), []).append(values)
         made: dict[int, Ticket] = {}
         for rows in by_columns.values():
-            for row in self.connection.execute(self.statements.create_statement, rows):
+            for row in self.connection.execute(*self.plan.many.created(rows)):
                 ticket = self.statements.ticket(row[:-1])
                 place = places[ticket.key]
                 joint = joints[place]

@@ -33,10 +33,14 @@ class SentRows:
     Args:
         dialect_name: the database.
         types: the type of each column, by name.
+        numbered: the name of a column more, on PostgreSQL, that counts the rows from 1.
     """
 
-    def __init__(self, dialect_name: str, types: Mapping[str, TypeEngine[Any]]) -> None:
+    def __init__(
+        self, dialect_name: str, types: Mapping[str, TypeEngine[Any]], *, numbered: str | None = None
+    ) -> None:
         self._types = types
+        self._numbered = numbered
         self._is_postgresql = dialect_name == "postgresql"
         self.table: FromClause = self._arrays() if self._is_postgresql else self._json()
         """The rows, in the order in which they were given."""
@@ -59,7 +63,11 @@ class SentRows:
             for name, type_ in self._types.items()
         ]
         columns = [column(name, type_) for name, type_ in self._types.items()]
-        return func.unnest(*arrays).table_valued(*columns).render_derived(name="sent")
+        return (
+            func.unnest(*arrays)
+            .table_valued(*columns, with_ordinality=self._numbered)
+            .render_derived(name="sent")
+        )
 
     def _json(self) -> FromClause:
         known = {name: type_ for name, type_ in self._types.items() if not self._is_digest(name)}

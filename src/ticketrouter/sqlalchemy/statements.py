@@ -204,6 +204,11 @@ class Statements:
         return self._rows.ticket(values)
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that have a column, in the order of `columns`."""
+        return self._fields
+
+    @property
     def columns(self) -> list[ColumnElement[Any]]:
         """The columns of a ticket, in the order that `ticket` takes their values."""
         return [self.mapping.columns[field] for field in self._fields]

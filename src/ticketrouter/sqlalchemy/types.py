@@ -235,7 +235,9 @@ class ArrayText(TypeDecorator[list[Any]]):
         is_digest = isinstance(self.type, MessageDigest)
         write = digest_of if is_digest else self.type.dialect_impl(dialect).bind_processor(dialect)
         cells = value or []
-        return "{" + ",".join(map(_element, cells if write is None else map(write, cells))) + "}"
+        # Companies and connections come again and again.
+        written = {cell: _element(cell if write is None else write(cell)) for cell in set(cells)}
+        return "{" + ",".join(map(written.__getitem__, cells)) + "}"
 
 
 def _element(value: Any) -> str:
