@@ -48,13 +48,13 @@ def check_text(name: str, value: str, longest: int) -> None:
 def check_id(name: str, value: object, longest: int = MAX_ID_LENGTH) -> None:
     """Refuse what is no id: a bool above all, which databases take for 1 or 0."""
     match value:
+        case str():
+            check_text(name, value, longest)
         case bool():
             raise InvalidMessageError(name, value, f"{_ID}, never a bool")
         case int():
             if not _LOWEST_ID <= value <= _HIGHEST_ID:
                 raise InvalidMessageError(name, value, _ID)
-        case str():
-            check_text(name, value, longest)
         case UUID():
             pass
         case _:
@@ -84,6 +84,8 @@ def check_duration(name: str, value: object) -> None:
 
 def as_utc(name: str, value: object) -> datetime:
     """Return the same instant in UTC; refuse what has no time zone."""
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidMessageError(name, value, "a datetime with a time zone")
     try:
@@ -94,6 +96,8 @@ def as_utc(name: str, value: object) -> datetime:
 
 def as_member(name: str, kind: type[_Enum], value: _Enum | str) -> _Enum:
     """Return the member of `kind` that the value is, or is the word of."""
+    if isinstance(value, kind):
+        return value
     try:
         return kind(value)
     except ValueError:
@@ -106,12 +110,26 @@ def as_member(name: str, kind: type[_Enum], value: _Enum | str) -> _Enum:
 
 def an_id(_: object, attribute: Attribute[Any], value: object) -> None:
     """Validate an id."""
-    check_id(attribute.name, value)
+    # Most ids are such numbers, and a message has three of them.
+    if type(value) is not int or not _LOWEST_ID <= value <= _HIGHEST_ID:
+        check_id(attribute.name, value)
+
+
+def an_optional_id(_: object, attribute: Attribute[Any], value: object) -> None:
+    """Validate an id, or None."""
+    if value is not None:
+        check_id(attribute.name, value)
 
 
 def a_message_id(_: object, attribute: Attribute[Any], value: object) -> None:
     """Validate a message id, which may be longer than other ids."""
     check_id(attribute.name, value, MAX_MESSAGE_ID_LENGTH)
+
+
+def an_optional_message_id(_: object, attribute: Attribute[Any], value: object) -> None:
+    """Validate a message id, or None."""
+    if value is not None:
+        check_id(attribute.name, value, MAX_MESSAGE_ID_LENGTH)
 
 
 def a_status(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -128,6 +146,12 @@ def a_bool(_: object, attribute: Attribute[Any], value: object) -> None:
 def a_count(_: object, attribute: Attribute[Any], value: object) -> None:
     """Validate a count that a caller may set."""
     check_count(attribute.name, value)
+
+
+def an_optional_count(_: object, attribute: Attribute[Any], value: object) -> None:
+    """Validate a count that a caller may set, or None."""
+    if value is not None:
+        check_count(attribute.name, value)
 
 
 def a_stored_count(_: object, attribute: Attribute[Any], value: object) -> None:

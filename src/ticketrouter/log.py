@@ -31,6 +31,8 @@ _LINES: dict[type, str] = {
 }
 
 
+_AT_INFO = (Create, Reopen)
+
 _MOVED = {KeyPart.CONTACT: "contact", KeyPart.CONNECTION: "connection"}
 
 
@@ -41,7 +43,7 @@ def log_answer(answer: Decision | Write | Keep, ticket: Ticket | None) -> None:
         answer: the answer.
         ticket: its ticket as it is now; None for an ignored message.
     """
-    level = logging.INFO if isinstance(answer, Create | Reopen) else logging.DEBUG
+    level = logging.INFO if isinstance(answer, _AT_INFO) else logging.DEBUG
     if not logger.isEnabledFor(level):
         return
     line = _LINES[type(answer)]

@@ -20,9 +20,29 @@ from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.errors import ConflictError, InvalidMessageError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
-from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, bumped, id_order, newest_first
+from ticketrouter.model import (
+    StatusScheme,
+    Ticket,
+    TicketKey,
+    UniqueRule,
+    bumped,
+    id_order,
+    newest,
+    trusted_key,
+)
 from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched
+from ticketrouter.policy import (
+    Create,
+    Lookup,
+    MessageRef,
+    Reopen,
+    Reuse,
+    Snapshot,
+    Touch,
+    Touched,
+    trusted_snapshot,
+    trusted_touched,
+)
 
 _Contact: TypeAlias = tuple[Id, Id]
 
@@ -81,13 +101,13 @@ class InMemoryTicketRepository:
             active = self._those(self._active_of, contact)
             if lookup.connection_id is None:
                 return Snapshot(active, unique_rule=self._unique_rule)
-            key = TicketKey(lookup.company_id, lookup.contact_id, lookup.connection_id)
-            return Snapshot(
-                active=active,
-                latest_closed=self._latest_closed(lookup) if lookup.closed else None,
-                occupant=self._occupant(key),
-                routed=self._routed_to(lookup),
-                unique_rule=self._unique_rule,
+            key = trusted_key(lookup.company_id, lookup.contact_id, lookup.connection_id)
+            return trusted_snapshot(
+                tuple(active),
+                self._latest_closed(lookup) if lookup.closed else None,
+                self._occupant(key),
+                self._routed_to(lookup),
+                self._unique_rule,
             )
 
     def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
@@ -104,15 +124,14 @@ class InMemoryTicketRepository:
                 return self.load(touch.lookup)
             active = self._those(self._active_of, (key.company_id, key.contact_id))
             here = [ticket for ticket in active if ticket.connection_id == key.connection_id]
-            if not here:
+            if (ticket := newest(here)) is None:
                 return self.load(touch.lookup)
-            ticket = here[0] if len(here) == 1 else newest_first(here)[0]
             others = () if len(active) == len(here) else Snapshot(active).active_elsewhere(key.connection_id)
             now = bumped(ticket, unread.after(ticket.unread_messages), touch.at)
             self._tickets[now.id] = now
             if ref is not None:
                 self._routed[_place(ref)] = now.id, touch.at
-            return Touched(now, others)
+            return trusted_touched(now, others)
 
     def commit(self, decision: Write) -> Ticket:
         """Carry out one decision at once: see `TicketRepository.commit`."""

@@ -6,19 +6,19 @@ ask again whether an id is empty or a time is naive.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from operator import attrgetter
-from typing import Any, assert_never
+from typing import assert_never
 
-from attrs import field, fields, frozen
+from attrs import field, frozen
 from attrs.validators import optional
 
 from ticketrouter import checks
 from ticketrouter.checks import Id
 from ticketrouter.errors import InvalidMessageError, NoTicketError
+from ticketrouter.unchecked import unchecked
 
 
 class MessageKind(StrEnum):
@@ -100,7 +100,7 @@ def _closed_at(value: datetime | None) -> datetime | None:
     return None if value is None else checks.as_utc("closed_at", value)
 
 
-@frozen
+@frozen(weakref_slot=False)
 class TicketKey:
     """What at most one active ticket exists for.
 
@@ -118,7 +118,10 @@ class TicketKey:
     connection_id: Id = field(validator=checks.an_id)
 
 
-@frozen
+trusted_key = unchecked(TicketKey)
+
+
+@frozen(weakref_slot=False)
 class InboundMessage:
     """A message that has arrived and looks for its ticket.
 
@@ -139,17 +142,24 @@ class InboundMessage:
     company_id: Id = field(validator=checks.an_id)
     contact_id: Id = field(validator=checks.an_id)
     connection_id: Id = field(validator=checks.an_id)
-    group_id: Id | None = field(default=None, kw_only=True, validator=optional(checks.an_id))
-    message_id: Id | None = field(default=None, kw_only=True, validator=optional(checks.a_message_id))
+    group_id: Id | None = field(default=None, kw_only=True, validator=checks.an_optional_id)
+    message_id: Id | None = field(default=None, kw_only=True, validator=checks.an_optional_message_id)
     sent_at: datetime | None = field(default=None, kw_only=True, converter=_sent_at)
-    unread_messages: int | None = field(default=None, kw_only=True, validator=optional(checks.a_count))
+    unread_messages: int | None = field(default=None, kw_only=True, validator=checks.an_optional_count)
     kind: MessageKind = field(default=MessageKind.MESSAGE, kw_only=True, converter=_kind)
+
+    def __attrs_post_init__(self) -> None:
+        # Every message is asked for its key, and the first look at a cached property is a long one.
+        object.__setattr__(self, "key", self._key())
 
     @cached_property
     def key(self) -> TicketKey:
         """The key of the message: in a group chat the contact of the key is the group."""
+        return self._key()
+
+    def _key(self) -> TicketKey:
         contact_id = self.contact_id if self.group_id is None else self.group_id
-        return TicketKey(self.company_id, contact_id, self.connection_id)
+        return trusted_key(self.company_id, contact_id, self.connection_id)
 
     @property
     def is_group(self) -> bool:
@@ -157,7 +167,7 @@ class InboundMessage:
         return self.group_id is not None
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Ticket:
     """A ticket as it was when it was read: a snapshot, never the row itself.
 
@@ -188,8 +198,8 @@ class Ticket:
     status: str = field(validator=checks.a_status)
     is_group: bool = field(validator=checks.a_bool)
     unread_messages: int = field(validator=checks.a_stored_count)
-    user_id: Id | None = field(validator=optional(checks.an_id))
-    queue_id: Id | None = field(validator=optional(checks.an_id))
+    user_id: Id | None = field(validator=checks.an_optional_id)
+    queue_id: Id | None = field(validator=checks.an_optional_id)
     created_at: datetime = field(converter=_created_at)
     updated_at: datetime = field(converter=_updated_at)
     closed_at: datetime | None = field(default=None, converter=_closed_at)
@@ -198,7 +208,7 @@ class Ticket:
     @property
     def key(self) -> TicketKey:
         """What at most one active ticket exists for."""
-        return TicketKey(self.company_id, self.contact_id, self.connection_id)
+        return trusted_key(self.company_id, self.contact_id, self.connection_id)
 
 
 @frozen
@@ -245,36 +255,38 @@ class Change:
         )
 
 
-_values_of = attrgetter(*(each.name for each in fields(Ticket)))
-_setters = tuple(getattr(Ticket, each.name).__set__ for each in fields(Ticket))
-
-
-def trusted_ticket(values: Iterable[Any]) -> Ticket:
-    """Return the ticket of values that need no checking: in the order of its fields, times in UTC.
-
-    The one way around the checks, for what the library itself has read or kept.
-    """
-    ticket: Ticket = object.__new__(Ticket)
-    for setter, value in zip(_setters, values, strict=True):
-        setter(ticket, value)
-    return ticket
+trusted_ticket = unchecked(Ticket)
+"""Makes the ticket of a row, whose values need no checking: times in UTC."""
 
 
 def bumped(ticket: Ticket, unread_messages: int, updated_at: datetime) -> Ticket:
     """Return the ticket with another count and time of the last change, in UTC."""
-    values = list(_values_of(ticket))
-    values[_COUNT], values[_CHANGED] = unread_messages, updated_at
-    return trusted_ticket(values)
-
-
-_COUNT, _CHANGED = (
-    [each.name for each in fields(Ticket)].index(name) for name in ("unread_messages", "updated_at")
-)
+    return trusted_ticket(
+        ticket.id,
+        ticket.company_id,
+        ticket.contact_id,
+        ticket.connection_id,
+        ticket.status,
+        ticket.is_group,
+        unread_messages,
+        ticket.user_id,
+        ticket.queue_id,
+        ticket.created_at,
+        updated_at,
+        ticket.closed_at,
+    )
 
 
 def as_tuple(tickets: Iterable[Ticket]) -> tuple[Ticket, ...]:
     """Return the tickets as a value that nobody can change."""
     return tuple(tickets)
+
+
+def newest(tickets: Sequence[Ticket]) -> Ticket | None:
+    """Return the first of `newest_first`; None: there is none."""
+    if len(tickets) > 1:
+        return max(tickets, key=_recency)
+    return tickets[0] if tickets else None
 
 
 def newest_first(tickets: Iterable[Ticket]) -> list[Ticket]:
@@ -367,7 +379,7 @@ class StatusScheme:
         return self.accepted if accepted else self.reopened
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Resolution:
     """What became of a message, and why.
 
@@ -411,3 +423,6 @@ class Resolution:
                 return Change.between(self._before, self.ticket)
             case _:
                 assert_never(self.outcome)
+
+
+trusted_resolution = unchecked(Resolution)

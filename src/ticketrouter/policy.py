@@ -10,8 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar, TypeAlias, assert_never
 
-from attrs import field, frozen
-from attrs.validators import optional
+from attrs import evolve, field, frozen
 
 from ticketrouter import checks
 from ticketrouter.checks import Id
@@ -25,13 +24,15 @@ from ticketrouter.model import (
     TicketKey,
     UniqueRule,
     as_tuple,
+    newest,
     newest_first,
 )
+from ticketrouter.unchecked import unchecked
 
 # --- what decide is told -------------------------------------------------------------------------------------
 
 
-@frozen
+@frozen(weakref_slot=False)
 class MessageRef:
     """What a redelivery is known by: a message id within one company and connection.
 
@@ -44,7 +45,7 @@ class MessageRef:
     message_id: Id = field(validator=checks.a_message_id)
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Lookup:
     """What a repository is asked for: the question to which a Snapshot is the answer.
 
@@ -63,7 +64,7 @@ class Lookup:
 
     company_id: Id = field(validator=checks.an_id)
     contact_id: Id = field(validator=checks.an_id)
-    connection_id: Id | None = field(default=None, validator=optional(checks.an_id))
+    connection_id: Id | None = field(default=None, validator=checks.an_optional_id)
     scope: Scope = Scope.CONNECTION
     message_id: Id | None = None
     closed: bool = True
@@ -74,27 +75,34 @@ class Lookup:
     def of(cls, message: InboundMessage, policy: Policy) -> Lookup:
         """Return what must be known to decide on a message."""
         key, policy = message.key, policy.of(message)
-        return cls(
+        return _lookup(
             key.company_id,
             key.contact_id,
             key.connection_id,
             policy.scope,
             message.message_id,
-            closed=policy.reopen.window is not None,
-            claim=True,
+            policy.reopen.window is not None,
+            True,
         )
 
     @classmethod
     def at(cls, key: TicketKey, *, claim: bool = False) -> Lookup:
         """Return what must be known of a key."""
-        return cls(key.company_id, key.contact_id, key.connection_id, claim=claim)
+        return _lookup(key.company_id, key.contact_id, key.connection_id, claim=claim)
+
+    def once(self, *, overtaken: bool) -> Lookup:
+        """Return the same question, asked before or after a write has lost a race."""
+        return self if self.overtaken is overtaken else evolve(self, overtaken=overtaken)
+
+
+_lookup = unchecked(Lookup)
 
 
 def _unique_rule(value: UniqueRule | str) -> UniqueRule:
     return checks.as_member("unique_rule", UniqueRule, value)
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Snapshot:
     """What a repository found.
 
@@ -116,15 +124,16 @@ class Snapshot:
 
     def active_on(self, connection_id: Id) -> Ticket | None:
         """Return the active ticket on a connection: the most recently active, ties to the highest id."""
-        return next(iter(newest_first(t for t in self.active if t.connection_id == connection_id)), None)
+        return newest([t for t in self.active if t.connection_id == connection_id])
 
     def active_anywhere(self) -> Ticket | None:
         """Return the contact's most recently active ticket, whatever its connection."""
-        return next(iter(newest_first(self.active)), None)
+        return newest(self.active)
 
     def active_elsewhere(self, connection_id: Id) -> tuple[Ticket, ...]:
         """Return what the contact has active on other connections, newest first."""
-        return tuple(newest_first(t for t in self.active if t.connection_id != connection_id))
+        others = [t for t in self.active if t.connection_id != connection_id]
+        return tuple(newest_first(others)) if others else ()
 
     def in_the_way(self) -> Ticket | None:
         """Return the row beside which the unique rule allows no new one."""
@@ -137,10 +146,13 @@ class Snapshot:
                 assert_never(self.unique_rule)
 
 
+trusted_snapshot = unchecked(Snapshot)
+
+
 # --- what decide answers -------------------------------------------------------------------------------------
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Unread:
     """What becomes of a count of unread messages.
 
@@ -157,7 +169,7 @@ class Unread:
         return count + self.add if self.set_to is None else self.set_to
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Create:
     """Create a ticket on a free key.
 
@@ -181,14 +193,14 @@ class Create:
     reason: Reason
     is_group: bool = field(default=False, validator=checks.a_bool)
     unread_messages: int = 0
-    user_id: Id | None = field(default=None, validator=optional(checks.an_id))
-    queue_id: Id | None = field(default=None, validator=optional(checks.an_id))
+    user_id: Id | None = field(default=None, validator=checks.an_optional_id)
+    queue_id: Id | None = field(default=None, validator=checks.an_optional_id)
     accepted: bool = False
     message_ref: MessageRef | None = None
     other_active: tuple[Ticket, ...] = ()
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Reuse:
     """Let a message join an active ticket; its status, user and queue stay as they are.
 
@@ -211,7 +223,7 @@ class Reuse:
     other_active: tuple[Ticket, ...] = ()
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Reopen:
     """Make a closed ticket active again, on its own key.
 
@@ -232,8 +244,8 @@ class Reopen:
     ticket: Ticket
     at: datetime
     reason: Reason
-    user_id: Id | None = field(default=None, validator=optional(checks.an_id))
-    queue_id: Id | None = field(default=None, validator=optional(checks.an_id))
+    user_id: Id | None = field(default=None, validator=checks.an_optional_id)
+    queue_id: Id | None = field(default=None, validator=checks.an_optional_id)
     accepted: bool = False
     unread: Unread = Unread()
     message_ref: MessageRef | None = None
@@ -261,7 +273,7 @@ class Duplicate:
     other_active: tuple[Ticket, ...] = ()
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Touch:
     """Let a message join the active ticket of its key, whichever that is: rule 2 before anything has been seen.
 
@@ -290,7 +302,7 @@ class Touch:
         return Lookup.of(self.message, self.policy)
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Touched:
     """What became of a Touch that met its ticket.
 
@@ -302,6 +314,11 @@ class Touched:
     ticket: Ticket
     other_active: tuple[Ticket, ...] = ()
 
+
+# What decide answers with is made of a message, a snapshot and a policy, which were checked when they were made.
+_ref = unchecked(MessageRef)
+_create, _reuse, _reopen = unchecked(Create), unchecked(Reuse), unchecked(Reopen)
+_touch, trusted_touched = unchecked(Touch), unchecked(Touched)
 
 Decision: TypeAlias = Create | Reuse | Reopen | Ignore | Duplicate
 """Every answer of `decide`. The first three are for `TicketRepository.commit`; the others write nothing."""
@@ -344,7 +361,7 @@ def decide(message: InboundMessage, snapshot: Snapshot, policy: Policy, now: dat
         return Duplicate(snapshot.routed, reason, others)
     if (found := _active(snapshot, here, policy.scope)) is not None:
         ticket, reason = found
-        return Reuse(
+        return _reuse(
             ticket=ticket,
             at=now,
             reason=reason,
@@ -361,7 +378,7 @@ def decide(message: InboundMessage, snapshot: Snapshot, policy: Policy, now: dat
         if row.key != key:
             raise BlockedBySchemaError(row, snapshot.unique_rule)
         return _reopened(row, Reason.ONLY_TICKET_ALLOWED, message, snapshot, policy, now)
-    return Create(
+    return _create(
         key=key,
         at=now,
         reason=Reason.NO_ACTIVE_TICKET,
@@ -380,7 +397,7 @@ def touching(message: InboundMessage, policy: Policy, now: datetime) -> Touch:
         policy: what the host has chosen.
         now: the present, in UTC.
     """
-    return Touch(message, policy, now, _unread(message, policy.of(message)), _message_ref(message))
+    return _touch(message, policy, now, _unread(message, policy.of(message)), _message_ref(message))
 
 
 def counting(message: InboundMessage, policy: Policy) -> Unread:
@@ -395,7 +412,7 @@ def counting(message: InboundMessage, policy: Policy) -> Unread:
 
 def touched(touch: Touch, met: Touched) -> Reuse:
     """Return the decision that a Touch has carried out."""
-    return Reuse(
+    return _reuse(
         ticket=met.ticket,
         at=touch.at,
         reason=Reason.ACTIVE_ON_CONNECTION,
@@ -438,7 +455,7 @@ def _inside_window(last: Ticket, message: InboundMessage, policy: Policy, now: d
 def _reopened(
     ticket: Ticket, reason: Reason, message: InboundMessage, snapshot: Snapshot, policy: Policy, now: datetime
 ) -> Reopen:
-    return Reopen(
+    return _reopen(
         ticket=ticket,
         at=now,
         reason=reason,
@@ -465,4 +482,4 @@ def _unread(message: InboundMessage, policy: Policy) -> Unread:
 
 
 def _message_ref(message: InboundMessage) -> MessageRef | None:
-    return None if message.message_id is None else MessageRef(message.key, message.message_id)
+    return None if message.message_id is None else _ref(message.key, message.message_id)

@@ -50,6 +50,7 @@ from ticketrouter.model import (
     Ticket,
     TicketKey,
     newest_first,
+    trusted_resolution,
 )
 from ticketrouter.moves import KeyPart, Move, MovePlan, OnCollision, as_on_collision, plan_move
 from ticketrouter.policy import (
@@ -88,6 +89,8 @@ MAX_ATTEMPTS = 1000
 """The most lost races in a row that a router may be told to bear: each holds the host's transaction open."""
 
 _WORTH_IT = 2
+# To join the three to a union anew for each message would cost more than the question.
+_WRITES_NOTHING = (Ignore, Duplicate, Keep)
 
 _Seen = TypeVar("_Seen")
 _Ability = TypeVar("_Ability")
@@ -492,7 +495,7 @@ class TicketRouter:
         return self._move(Move(KeyPart.CONNECTION, company_id, source_id, target_id), on_collision)
 
     def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
-        return self._repository.load(evolve(lookup, overtaken=overtaken))
+        return self._repository.load(lookup.once(overtaken=overtaken))
 
     def _get(self, ref: TicketRef, *, overtaken: bool) -> Ticket:
         get = _getter(self._repository, overtaken=overtaken)
@@ -517,7 +520,7 @@ class TicketRouter:
             seen = see(overtaken=lost is not None)
             answer = choose(seen, now or _now(self._clock))
             now = None
-            if isinstance(answer, Ignore | Duplicate | Keep):
+            if isinstance(answer, _WRITES_NOTHING):
                 return _told(answer, _kept(answer))
             try:
                 return _told(answer, self._repository.commit(answer))
@@ -945,7 +948,7 @@ class AsyncTicketRouter:
         return await self._move(Move(KeyPart.CONNECTION, company_id, source_id, target_id), on_collision)
 
     async def _load(self, lookup: Lookup, *, overtaken: bool) -> Snapshot:
-        return await self._repository.load(evolve(lookup, overtaken=overtaken))
+        return await self._repository.load(lookup.once(overtaken=overtaken))
 
     async def _get(self, ref: TicketRef, *, overtaken: bool) -> Ticket:
         get = _getter(self._repository, overtaken=overtaken)
@@ -970,7 +973,7 @@ class AsyncTicketRouter:
             seen = await see(overtaken=lost is not None)
             answer = choose(seen, now or _now(self._clock))
             now = None
-            if isinstance(answer, Ignore | Duplicate | Keep):
+            if isinstance(answer, _WRITES_NOTHING):
                 return _told(answer, _kept(answer))
             try:
                 return _told(answer, await self._repository.commit(answer))
@@ -1056,7 +1059,7 @@ def _joined_together(
 def _joined(touch: Touch, met: Touched) -> Resolution:
     if logger.isEnabledFor(logging.DEBUG):
         log_answer(touched(touch, met), met.ticket)
-    return Resolution(Outcome.REUSED, Reason.ACTIVE_ON_CONNECTION, met.other_active, met.ticket)
+    return trusted_resolution(Outcome.REUSED, Reason.ACTIVE_ON_CONNECTION, met.other_active, met.ticket)
 
 
 def _kept(answer: Ignore | Duplicate | Keep) -> Ticket | None:
@@ -1146,7 +1149,7 @@ def _found(ticket: Ticket | None, ref: TicketRef) -> Ticket:
 
 def _resolution(decision: Decision, ticket: Ticket | None) -> Resolution:
     before = decision.ticket if isinstance(decision, Reopen) else None
-    return Resolution(decision.outcome, decision.reason, decision.other_active, ticket, before)
+    return trusted_resolution(decision.outcome, decision.reason, decision.other_active, ticket, before)
 
 
 def _with_change(answer: Write | Keep, ticket: Ticket | None) -> Ticket:

@@ -67,21 +67,18 @@ class RowReader:
         updated_at = updated_at or created_at or EPOCH
         closed_at = None if status in self._active else _utc(closed_at or updated_at)
         return trusted_ticket(
-            (
-                id_,
-                company,
-                contact,
-                ORPHAN if connection is None else connection,
-                status,
-                group,
-                count,
-                user,
-                queue,
-                _utc(created_at or updated_at),
-                _utc(updated_at),
-                closed_at,
-                None,
-            )
+            id_,
+            company,
+            contact,
+            ORPHAN if connection is None else connection,
+            status,
+            group,
+            count,
+            user,
+            queue,
+            _utc(created_at or updated_at),
+            _utc(updated_at),
+            closed_at,
         )
 
 
