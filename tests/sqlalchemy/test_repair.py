@@ -182,12 +182,17 @@ def test_it_needs_a_connection(place: Place) -> None:
 
 
 @pytest.mark.parametrize("database", ["mariadb"])
-def test_a_statement_locks_little_more_than_what_it_closes(place: Place) -> None:
-    """Without statistics the server would read, and lock, every ticket of the connections."""
+@pytest.mark.parametrize("known", [False, True])
+def test_a_statement_locks_little_more_than_what_it_closes(place: Place, known: bool) -> None:
+    """By other indexes the server would lock all tickets of the connections, or of the contacts where it knows more."""
     mapping = opened(place, size=desk.Size(tickets=2000, duplicates=20))
     (closing,) = planned(place, mapping)
 
     with place.engine.connect() as connection:
+        # The server gathers statistics by itself some time after so many rows.
+        connection.exec_driver_sql("ALTER TABLE `Tickets` STATS_AUTO_RECALC=0")
+        if known:
+            connection.exec_driver_sql("ANALYZE TABLE `Tickets`")
         connection.exec_driver_sql(closing.statement)
         locked = connection.exec_driver_sql(
             "SELECT trx_rows_locked FROM information_schema.innodb_trx "
@@ -195,4 +200,4 @@ def test_a_statement_locks_little_more_than_what_it_closes(place: Place) -> None
         ).scalar_one()
         connection.rollback()
 
-    assert locked <= 3 * len(closing.ticket_ids)
+    assert locked <= 2 * len(closing.ticket_ids)

@@ -171,7 +171,7 @@ class _Writer:
 
     @property
     def _by_primary_key(self) -> str:
-        """Keep MariaDB from reading, and locking, a whole connection's tickets by another index."""
+        """Keep MariaDB from reading, and locking, more of a contact's or a connection's tickets by another index."""
         return (
             "" if self.view.connection.dialect.name in {"postgresql", "sqlite"} else " FORCE INDEX (PRIMARY)"
         )
@@ -190,7 +190,7 @@ class _Writer:
         status = self._column("status")
         closed = quoted(self.view.mapping.statuses.closed)
         return (
-            f"UPDATE {self._table} SET {status} = {closed}{self._closing_time()}\n"  # noqa: S608 - as above
+            f"UPDATE {self._table}{self._by_primary_key} SET {status} = {closed}{self._closing_time()}\n"  # noqa: S608 - as above
             f"WHERE {self._column('id')} IN ({', '.join(self._literals(ids))})\n"
             f"  AND {status} IN ({self._active})"
         )
