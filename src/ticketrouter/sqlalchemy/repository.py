@@ -99,8 +99,8 @@ class SQLAlchemyTicketRepository:
 
         Statements:
             One on PostgreSQL, which also records the message id. For a message without an id: one `UPDATE` on
-            SQLite; on MariaDB, where an `UPDATE` that misses would keep others from inserting, one `SELECT` and one
-            `UPDATE` by primary key where the table has no unique rule, so that `load` would cost more. Else none.
+            SQLite; on MariaDB, where an `UPDATE` that misses would keep others from inserting, one `SELECT`, and one
+            `UPDATE` by primary key of what it has found. Else none.
         """
         return self._in_host(lambda work: work.touch(touch))
 
@@ -381,14 +381,16 @@ class _Work:
         sent = self.statements.touch(touch)
         return self._touch_as_seen(touch) if sent is None else self.statements.touched(self._execute(sent))
 
-    def _touch_as_seen(self, touch: Touch) -> Touched | None:
-        """Touch what a plain read sees: worth it only where `load` would have to claim the contact."""
-        if touch.message_ref is not None or self.statements.rule is not UniqueRule.NONE:
+    def _touch_as_seen(self, touch: Touch) -> Touched | Snapshot | None:
+        """Touch what a plain read sees, where an `UPDATE` that misses would keep others from inserting."""
+        if touch.message_ref is not None or not self.statements.can_reuse_as_seen:
             return None
-        seen = self.load(evolve(touch.lookup, closed=False, claim=False))
+        unclaimed = self.statements.rule is UniqueRule.NONE
+        seen = self.load(evolve(touch.lookup, closed=False, claim=False) if unclaimed else touch.lookup)
         ticket = seen.active_on(touch.key.connection_id)
         if ticket is None:
-            return None
+            # Who must claim first has seen nothing that counts.
+            return None if unclaimed else seen
         reuse = touched(touch, Touched(ticket, seen.active_elsewhere(ticket.connection_id)))
         changed = self._reused_as_seen(reuse)
         return None if changed is None else Touched(changed, reuse.other_active)

@@ -67,6 +67,9 @@ _NOT_TAKEN: ColumnElement[Any] = literal_column("0").label("taken")
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
 
 
+_MICROSECONDS = 6
+
+
 class Statements:
     """The statements for one mapping, one database and one unique rule.
 
@@ -80,6 +83,7 @@ class Statements:
         self.mapping = mapping
         self.rule: UniqueRule = detected.rule
         self.dialect_name = dialect_name
+        self._is_postgresql = dialect_name == "postgresql"
         self._detected = detected
         self._codecs = mapping.codecs(dialect_name)
         self._fields = tuple(field for field in FIELDS if field in mapping.columns)
@@ -87,6 +91,7 @@ class Statements:
         company = self._codecs.get("company_id")
         self._row_type = JsonRow((String(), *(column.type for column in self.columns)))
         self._encode_company = None if company is None else company.encode
+        self._encode_id = self._codecs["id"].encode
         self._encode_contact = self._codecs["contact_id"].encode
         self._encode_connection = self._codecs["connection_id"].encode
         self._encode_time = self._codecs["updated_at"].encode
@@ -99,7 +104,13 @@ class Statements:
         """The `INSERT` of a new ticket, or of many."""
         self._stranger = self._build_stranger()
         self._reuse = self._build_reuse()
-        self._reuse_as_seen = self._build_reuse_as_seen()
+        changed_at = mapping.columns["updated_at"].type
+        self._digits = _digits(changed_at)
+        self.can_reuse_as_seen: bool = not self.returns_updates and (
+            isinstance(changed_at, Integer) or self._digits is not None
+        )
+        """Whether there is a statement of `reuse_as_seen`."""
+        self._reuses_as_seen: dict[int | None, Executable] = {}
         self._reopen = self._build_reopen()
         self._accept = self._build_accept()
         self._close = self._build_close()
@@ -133,10 +144,7 @@ class Statements:
         return statement, self._load_values(lookup)
 
     def _load_values(self, lookup: Lookup) -> dict[str, Any]:
-        # Every message comes by here: by name, without a loop.
-        values = {"b_contact_id": self._encode_contact(lookup.contact_id)}
-        if self._encode_company is not None:
-            values["b_company_id"] = self._encode_company(lookup.company_id)
+        values = self._of_contact(lookup.company_id, lookup.contact_id)
         if lookup.connection_id is not None:
             values["b_connection_id"] = self._encode_connection(lookup.connection_id)
             if lookup.message_id is not None:
@@ -272,20 +280,21 @@ class Statements:
         Its rows are those of `load`, where a row of the role "hit", if there is one, stands for the ticket on the
         key. None: this database has no such statement, or none that is better than `load` and `commit`.
         """
-        lookup, ref = touch.lookup, touch.message_ref
-        match self.dialect_name:
-            case "postgresql":
-                variant = lookup.scope, lookup.closed, ref is not None, _more(touch.unread)
-            case "sqlite" if ref is None:
-                variant = Scope.CONNECTION, False, False, _more(touch.unread)
-            case _:
-                return None
+        ref = touch.message_ref
+        if self.reads_may_be_old or (ref is not None and not self._is_postgresql):
+            return None
+        lookup = touch.lookup
+        variant = (
+            (lookup.scope, lookup.closed, ref is not None, _more(touch.unread))
+            if self._is_postgresql
+            else (Scope.CONNECTION, False, False, _more(touch.unread))
+        )
         statement = self._touches.get(variant)
         if statement is None:
             statement = self._touches[variant] = self._build_touch(*variant)
         values = self._load_values(lookup)
         values["b_updated_at"] = self._encode_time(touch.at)
-        if touch.unread.set_to is not None and self.counts:
+        if variant[-1] is None and self.counts:
             values["b_unread_set"] = touch.unread.set_to
         if ref is not None:
             values["b_routed_at"] = touch.at
@@ -311,13 +320,19 @@ class Statements:
 
         It gives the new count as the last inserted id. None: this database, or this table, needs another way.
         """
-        if self._reuse_as_seen is None:
+        if not self.can_reuse_as_seen:
             return None
+        more = _more(decision.unread)
+        statement = self._reuses_as_seen.get(more)
+        if statement is None:
+            statement = self._reuses_as_seen[more] = self._build_reuse_as_seen(more)
         ticket, at = decision.ticket, self._kept(decision.at)
-        seen = self._seen(ticket) | self._bound(
-            status=ticket.status, user_id=ticket.user_id, queue_id=ticket.queue_id
+        values = self._seen(ticket) | self._bound(
+            status=ticket.status, user_id=ticket.user_id, queue_id=ticket.queue_id, updated_at=at
         )
-        return self._reuse_as_seen, seen | self._unread(decision.unread) | self._at(at)
+        if more is None and self.counts:
+            values["b_unread_set"] = decision.unread.set_to
+        return statement, values
 
     def reused_as_seen(self, decision: Reuse, count: int) -> Ticket:
         """Return the ticket that `reuse_as_seen` has changed."""
@@ -329,9 +344,10 @@ class Statements:
 
     def _kept(self, at: datetime) -> datetime:
         """Return the time that the column gives back when it is given that."""
-        digits = _digits(self.mapping.columns["updated_at"].type)
-        if digits is not None:
-            return at.replace(microsecond=at.microsecond - at.microsecond % 10 ** (6 - digits))
+        if self._digits == _MICROSECONDS:
+            return at
+        if self._digits is not None:
+            return at.replace(microsecond=at.microsecond - at.microsecond % 10 ** (6 - self._digits))
         codec = self._codecs["updated_at"]
         kept: datetime = codec.decode(codec.encode(at))
         return kept
@@ -473,12 +489,17 @@ class Statements:
         }
 
     def _seen(self, ticket: Ticket) -> dict[str, Any]:
-        return self._bound(
-            id=ticket.id,
-            company_id=ticket.company_id,
-            contact_id=ticket.contact_id,
-            connection_id=ticket.connection_id,
-        )
+        values = self._of_contact(ticket.company_id, ticket.contact_id)
+        values["b_connection_id"] = self._encode_connection(ticket.connection_id)
+        values["b_id"] = self._encode_id(ticket.id)
+        return values
+
+    def _of_contact(self, company_id: Id, contact_id: Id) -> dict[str, Any]:
+        # Every message comes by here: by name, without a loop.
+        values = {"b_contact_id": self._encode_contact(contact_id)}
+        if self._encode_company is not None:
+            values["b_company_id"] = self._encode_company(company_id)
+        return values
 
     def _at(self, at: datetime) -> dict[str, Any]:
         return self._bound(updated_at=at)
@@ -819,12 +840,9 @@ class Statements:
             updated_at=self._bind("updated_at"),
         )
 
-    def _build_reuse_as_seen(self) -> Executable | None:
+    def _build_reuse_as_seen(self, more: int | None) -> Executable:
         columns = self.mapping.columns
-        changed_at = columns["updated_at"].type
-        if self.returns_updates or not (isinstance(changed_at, Integer) or _digits(changed_at) is not None):
-            return None
-        count = self._new_count()
+        count = self._count_of(more)
         same = [
             columns[field].is_not_distinct_from(self._bind(field))
             for field in ("status", "user_id", "queue_id")
@@ -925,7 +943,7 @@ def _digits(type_: TypeEngine[Any]) -> int | None:
     """Return how many digits of a second a column of MariaDB keeps; None: its type does not say."""
     match type_:
         case UtcDateTime():
-            return 6
+            return _MICROSECONDS
         case mysql.DATETIME() | mysql.TIMESTAMP():
             return type_.fsp or 0
         case _:
