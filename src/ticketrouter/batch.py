@@ -189,12 +189,14 @@ class Run:
         places: where they stand in the batch.
         steps: what becomes of the count with each.
         times: when each came.
+        closed: whether a closed ticket counts where there is no active one.
     """
 
     key: tuple[Id, Id, Id]
     places: list[int]
     steps: list[Unread]
     times: list[datetime]
+    closed: bool = True
 
     @property
     def unread(self) -> Unread:
@@ -238,7 +240,8 @@ def runs_of(asked: Sequence[Asked]) -> list[Run] | None:
         contact = company_id, message.contact_id if group_id is None else group_id
         run = runs.get(contact)
         if run is None:
-            runs[contact] = Run((*contact, connection_id), [place], [unread], [now])
+            closed = policy.of(message).reopen.window is not None
+            runs[contact] = Run((*contact, connection_id), [place], [unread], [now], closed)
         elif run.key[2] != connection_id:
             return None
         else:

@@ -189,15 +189,16 @@ class TouchesMany(Protocol):
     It obeys the clauses of the port as `touch` does, and locks as `commit_many` does, in the order of the keys.
     """
 
-    def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
         """Let messages without ids join the active tickets of their keys, where there are such.
 
         Args:
             runs: the messages, those of each key together; each of another contact.
 
         Returns:
-            For each the tickets as its messages have left them; None for one whose key has no active ticket, of
-            which nothing was written. None for all: here the messages must go another way, and nothing was written.
+            For each the tickets as its messages have left them; where its key has no active ticket, what `load` would
+            answer, if that was found out on the way, else None, and nothing of it was written. None for all: here
+            the messages must go another way, and nothing was written.
 
         Raises:
             ContentionError: if only a restart of the host's transaction can cure it (R11).

@@ -177,8 +177,8 @@ class TicketRouter:
 
         Statements:
             One `touch_many`, where the repository can, the policies go by connection, no message has an id, and no
-            contact writes on two connections. For what met no active ticket by that: one `load_many` and one
-            `commit_many`, where the repository can; and those of `resolve` for each message that has lost a race, or
+            contact writes on two connections. For what met no active ticket by that: one `load_many`, unless the
+            answer to `touch_many` was as good, and one `commit_many`, where the repository can; and those of `resolve` for each message that has lost a race, or
             for all of them where one is blocked by the unique rule.
         """
         batch = checked_batch(list(messages))
@@ -189,8 +189,7 @@ class TicketRouter:
             return [self._resolve(*each) for each in zip(batch, policies, strict=True)]
         asked = [(*each, _now(self._clock)) for each in zip(batch, policies, strict=True)]
         known = self._join_known(asked)
-        left = [each for each, found in zip(asked, known, strict=True) if found is None]
-        return _in_place(known, self._resolve_batch(left) if left else [])
+        return _in_place(known, self._resolve_batch(*_left(asked, known)))
 
     def explain(self, message: InboundMessage) -> Explanation:
         """Say what would become of a message now, why, and what would change that; nothing is written or locked.
@@ -347,16 +346,17 @@ class TicketRouter:
         decision, ticket = self._settle(see, partial(_decide, message=message, policy=policy), now)
         return _resolution(decision, ticket)
 
-    def _join_known(self, asked: Sequence[Asked]) -> Sequence[Resolution | None]:
+    def _join_known(self, asked: Sequence[Asked]) -> Sequence[Resolution | Snapshot | None]:
         runs = None if self._touches_many is None else runs_of(asked)
         if self._touches_many is None or runs is None:
             return [None] * len(asked)
         return _joined_together(len(asked), runs, self._touches_many.touch_many(runs))
 
-    def _resolve_batch(self, asked: Sequence[Asked]) -> Sequence[Resolution]:
-        batches = self._batches if len(asked) >= _WORTH_IT else None
-        found = None if batches is None else batches.load_many(_lookups(asked))
-        planned = None if found is None else _planned(asked, found, self._repository.statuses)
+    def _resolve_batch(self, asked: Sequence[Asked], seen: Sequence[Snapshot] | None) -> Sequence[Resolution]:
+        batches = self._batches if asked and (seen or len(asked) >= _WORTH_IT) else None
+        if batches is not None and seen is None:
+            seen = batches.load_many(_lookups(asked))
+        planned = None if seen is None else _planned(asked, seen, self._repository.statuses)
         if batches is None or planned is None:
             return [self._resolve(*each) for each in asked]
         written = batches.commit_many(planned.joints)
@@ -624,8 +624,8 @@ class AsyncTicketRouter:
 
         Statements:
             One `touch_many`, where the repository can, the policies go by connection, no message has an id, and no
-            contact writes on two connections. For what met no active ticket by that: one `load_many` and one
-            `commit_many`, where the repository can; and those of `resolve` for each message that has lost a race, or
+            contact writes on two connections. For what met no active ticket by that: one `load_many`, unless the
+            answer to `touch_many` was as good, and one `commit_many`, where the repository can; and those of `resolve` for each message that has lost a race, or
             for all of them where one is blocked by the unique rule.
         """
         batch = checked_batch(list(messages))
@@ -636,8 +636,7 @@ class AsyncTicketRouter:
             return [await self._resolve(*each) for each in zip(batch, policies, strict=True)]
         asked = [(*each, _now(self._clock)) for each in zip(batch, policies, strict=True)]
         known = await self._join_known(asked)
-        left = [each for each, found in zip(asked, known, strict=True) if found is None]
-        return _in_place(known, await self._resolve_batch(left) if left else [])
+        return _in_place(known, await self._resolve_batch(*_left(asked, known)))
 
     async def explain(self, message: InboundMessage) -> Explanation:
         """Say what would become of a message now, why, and what would change that; nothing is written or locked.
@@ -800,16 +799,19 @@ class AsyncTicketRouter:
         decision, ticket = await self._settle(see, partial(_decide, message=message, policy=policy), now)
         return _resolution(decision, ticket)
 
-    async def _join_known(self, asked: Sequence[Asked]) -> Sequence[Resolution | None]:
+    async def _join_known(self, asked: Sequence[Asked]) -> Sequence[Resolution | Snapshot | None]:
         runs = None if self._touches_many is None else runs_of(asked)
         if self._touches_many is None or runs is None:
             return [None] * len(asked)
         return _joined_together(len(asked), runs, await self._touches_many.touch_many(runs))
 
-    async def _resolve_batch(self, asked: Sequence[Asked]) -> Sequence[Resolution]:
-        batches = self._batches if len(asked) >= _WORTH_IT else None
-        found = None if batches is None else await batches.load_many(_lookups(asked))
-        planned = None if found is None else _planned(asked, found, self._repository.statuses)
+    async def _resolve_batch(
+        self, asked: Sequence[Asked], seen: Sequence[Snapshot] | None
+    ) -> Sequence[Resolution]:
+        batches = self._batches if asked and (seen or len(asked) >= _WORTH_IT) else None
+        if batches is not None and seen is None:
+            seen = await batches.load_many(_lookups(asked))
+        planned = None if seen is None else _planned(asked, seen, self._repository.statuses)
         if batches is None or planned is None:
             return [await self._resolve(*each) for each in asked]
         written = await batches.commit_many(planned.joints)
@@ -1034,23 +1036,37 @@ def _resolutions(
     ]
 
 
-def _in_place(known: Sequence[Resolution | None], others: Iterable[Resolution]) -> list[Resolution]:
+def _left(
+    asked: Sequence[Asked], known: Sequence[Resolution | Snapshot | None]
+) -> tuple[list[Asked], list[Snapshot] | None]:
+    """Return what is not answered yet, with what was seen of it if that is all that counts."""
+    left = [each for each, found in zip(asked, known, strict=True) if not isinstance(found, Resolution)]
+    seen = [found for found in known if isinstance(found, Snapshot)]
+    return left, seen if len(seen) == len(left) else None
+
+
+def _in_place(
+    known: Sequence[Resolution | Snapshot | None], others: Iterable[Resolution]
+) -> list[Resolution]:
     left = iter(others)
-    return [next(left) if each is None else each for each in known]
+    return [each if isinstance(each, Resolution) else next(left) for each in known]
 
 
 def _joined_together(
-    length: int, runs: Sequence[Run], met: Sequence[Joined | None] | None
-) -> list[Resolution | None]:
-    found: list[Resolution | None] = [None] * length
+    length: int, runs: Sequence[Run], met: Sequence[Joined | Snapshot | None] | None
+) -> list[Resolution | Snapshot | None]:
+    found: list[Resolution | Snapshot | None] = [None] * length
     reused, on_key = Outcome.REUSED, Reason.ACTIVE_ON_CONNECTION
     for run, joined in zip(runs, met or (), strict=met is not None):
-        if joined is not None:
+        if isinstance(joined, Joined):
             for place, ticket in zip(run.places, joined.tickets, strict=True):
                 found[place] = Resolution(reused, on_key, joined.other_active, ticket)
+        else:
+            for place in run.places:
+                found[place] = joined
     if logger.isEnabledFor(logging.DEBUG):
         for each in found:
-            if each is not None:
+            if isinstance(each, Resolution):
                 ticket, others = each.ticket, each.other_active
                 log_answer(Reuse(ticket, ticket.updated_at, on_key, other_active=others), ticket)
     return found

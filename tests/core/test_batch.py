@@ -59,15 +59,15 @@ class TouchesMany(InMemoryTicketRepository):
         super().__init__(*args)
         self.runs: list[Sequence[Run]] = []
 
-    def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
         self.runs.append(runs)
         return [self._join(run) for run in runs]
 
-    def _join(self, run: Run) -> Joined | None:
-        snapshot = self.load(Lookup(*run.key))
+    def _join(self, run: Run) -> Joined | Snapshot | None:
+        snapshot = self.load(Lookup(*run.key, closed=False))
         ticket = snapshot.active_on(run.key[2])
         if ticket is None:
-            return None
+            return None if run.closed else snapshot
         tickets = []
         for step, at in zip(run.steps, run.times, strict=True):
             ticket = self.commit(Reuse(ticket, at, Reason.ACTIVE_ON_CONNECTION, step))
@@ -292,12 +292,14 @@ def asked(messages: Sequence[InboundMessage], policy: Policy = Policy()) -> list
 
 
 @pytest.mark.parametrize("memory", [TouchesMany, TouchesNone])
-def test_messages_join_many_tickets_as_they_would_one_by_one(memory: type[TouchesMany]):
+@pytest.mark.parametrize("reopen", [Reopen.never(), Reopen.always()], ids=["never", "always"])
+def test_messages_join_many_tickets_as_they_would_one_by_one(memory: type[TouchesMany], reopen: Reopen):
     """The same answers and tables, whether the repository touches all at once, or goes another way."""
-    alone, together = InMemoryTicketRepository(known()), memory(known())
-    expected = [router(alone).resolve(message) for message in SIMPLE]
+    policy, tickets = Policy(reopen=reopen), [*known(), a_closed_ticket(id=4, contact_id=11)]
+    alone, together = InMemoryTicketRepository(tickets), memory(tickets)
+    expected = [router(alone, policy).resolve(message) for message in SIMPLE]
 
-    assert expected == router(together).resolve_many(SIMPLE)
+    assert expected == router(together, policy).resolve_many(SIMPLE)
     assert alone.tickets == together.tickets
     assert [[(1, 11, 100), (1, 10, 100), (1, 12, 100), (1, 13, 100)]] == [
         [run.key for run in runs] for runs in together.runs
@@ -372,7 +374,7 @@ def test_the_asynchronous_router_touches_alike(batch: Sequence[InboundMessage]):
     """The same answers, and the same tables."""
 
     class Face(AsyncInMemoryTicketRepository):
-        async def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+        async def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
             assert isinstance(self._sync, TouchesMany)
             return self._sync.touch_many(runs)
 

@@ -13,10 +13,12 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
+    DateTime,
     Enum,
     Executable,
     Integer,
     Select,
+    String,
     Uuid,
     and_,
     case,
@@ -42,7 +44,7 @@ from ticketrouter.policy import Lookup, MessageRef, Snapshot
 from ticketrouter.sqlalchemy.mapping import KEY
 from ticketrouter.sqlalchemy.rows import SentRows
 from ticketrouter.sqlalchemy.statements import Sent, Statements
-from ticketrouter.sqlalchemy.types import IdText
+from ticketrouter.sqlalchemy.types import IdText, UtcDateTime, decode_id
 
 _AT_ONCE = 500
 """How many rows one `UPDATE` of MariaDB changes: it looks for each among all of them."""
@@ -84,6 +86,12 @@ class ManyStatements:
             (place, KEY.index(field))
             for place, field in enumerate(statements.fields)
             if field in self._exact - {"connection_id"}
+        ]
+        self._undecoded = [
+            place
+            for place, field in enumerate(statements.fields)
+            if isinstance(self._mapping.columns[field].type, IdText)
+            and field not in {"company_id", "contact_id"}
         ]
         self._places = [
             statements.fields.index(field) if field in statements.fields else 0
@@ -231,24 +239,35 @@ class ManyStatements:
         }
         return self._built["touch"], self._runs.bound(cells)
 
-    def joined(self, runs: Sequence[Run], rows: Iterable[Sequence[Any]]) -> list[Joined | None]:
+    def joined(self, runs: Sequence[Run], rows: Iterable[Sequence[Any]]) -> list[Joined | Snapshot | None]:
         """Return what the rows of `touch` say of each run."""
         met: list[list[Ticket] | None] = [None] * len(runs)
         elsewhere: dict[int, list[Ticket]] = {}
         for number, is_on_key, *cells in rows:
             place = number - 1
-            for field, of_run in self._untold:
-                cells[field] = runs[place].key[of_run]
+            for at, of_key in self._untold:
+                cells[at] = runs[place].key[of_key]
+            for at in self._undecoded:
+                if cells[at] is not None:
+                    cells[at] = decode_id(cells[at])
             if is_on_key:
                 met[place] = self._as_left(runs[place], cells)
             else:
                 elsewhere.setdefault(place, []).append(self._of_one.ticket(cells))
+        others = {place: tuple(newest_first(tickets)) for place, tickets in elsewhere.items()}
         return [
-            None
+            self._missed(runs[place], others.get(place, ()))
             if tickets is None
-            else Joined(tickets, tuple(newest_first(elsewhere[place])) if place in elsewhere else ())
+            else Joined(tickets, others.get(place, ()))
             for place, tickets in enumerate(met)
         ]
+
+    def _missed(self, run: Run, others: tuple[Ticket, ...]) -> Snapshot | None:
+        """Return what is known of a key without an active ticket, if nothing else counts."""
+        rule = self._of_one.rule
+        if run.closed or rule is not UniqueRule.ACTIVE_PER_CONNECTION:
+            return None
+        return Snapshot(others, unique_rule=rule)
 
     def _as_left(self, run: Run, cells: list[Any]) -> list[Ticket]:
         """Return the ticket as each message of a run leaves it, from the cells that it had before."""
@@ -266,7 +285,7 @@ class ManyStatements:
 
     def _build_touch(self) -> Any:
         one, columns, table = self._of_one, self._mapping.columns, self._mapping.table
-        sent = self._runs.table.c
+        sent = select(*self._runs.table.c).cte("sent").c
         key = [columns[field] for field in KEY if field in columns]
         on_key = [columns[field] == sent[field] for field in KEY if field in columns]
         changes = [sent[name].label(f"new_{name}") for name in ("unread_set", "unread_add", "updated_at")]
@@ -289,9 +308,9 @@ class ManyStatements:
             .returning(columns["id"])
             .cte("changed")
         )
-        contact = [columns[field] == had[field] for field in KEY[:2] if field in columns]
-        elsewhere = select(had.place, false(), *self._told(columns, among=set())).where(
-            *contact, one.is_active(), columns["connection_id"] != had.connection_id
+        contact = [columns[field] == sent[field] for field in KEY[:2] if field in columns]
+        elsewhere = select(sent.place, false(), *self._told(columns, among=set())).where(
+            *contact, one.is_active(), columns["connection_id"] != sent.connection_id
         )
         # What the run knows of the ticket on its key need not come back.
         known = {"updated_at"} | ({"connection_id"} & self._exact)
@@ -300,13 +319,22 @@ class ManyStatements:
     def _told(self, columns: Any, *, among: set[str]) -> list[ColumnElement[Any]]:
         """Return the cells of a ticket, with nothing for those that are known."""
         known = {"closed_at"} | ({"company_id", "contact_id"} & self._exact)
-        types = self._mapping.columns
         return [
             null().label(field)
             if field in known
-            else type_coerce(null() if field in among else columns[field], types[field].type).label(field)
+            else type_coerce(null() if field in among else columns[field], self._read_as(field)).label(field)
             for field in self._of_one.fields
         ]
+
+    def _read_as(self, field: str) -> TypeEngine[Any]:
+        """Return the type that PostgreSQL itself knows, as there are many rows, and what they leave empty is no work."""
+        match self._mapping.columns[field].type:
+            case IdText():
+                return String()
+            case UtcDateTime():
+                return DateTime(timezone=True)
+            case type_:
+                return type_
 
     # --- writing ---------------------------------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ class SQLAlchemyTicketRepository:
         """
         self._in_host(lambda work: work.commit_move(plan))
 
-    def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
         """Let messages join the active tickets of their keys: see `TouchesMany.touch_many`.
 
         Statements:
@@ -231,7 +231,7 @@ class AsyncSQLAlchemyTicketRepository:
         """Carry out a plan: see `SQLAlchemyTicketRepository.commit_move`."""
         await self._run(lambda repository: repository.commit_move(plan))
 
-    async def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+    async def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
         """Let messages join tickets: see `SQLAlchemyTicketRepository.touch_many`."""
         return await self._run(lambda repository: repository.touch_many(runs))
 
@@ -507,7 +507,7 @@ class _Work:
 
     # --- many at once ----------------------------------------------------------------------------------------
 
-    def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
         if not self.plan.many.touches or not self._takes_many(run.key[0] for run in runs):
             return None
         return self.plan.many.joined(runs, self._execute(self.plan.many.touch(runs)).all())
