@@ -354,7 +354,7 @@ class _Work:
         if lookup.message_id is not None and not self.plan.keeps_message_ids:
             _warn_of_missing_ids(self.statements)
             lookup = evolve(lookup, message_id=None)
-        found = self.statements.snapshot(self._execute(self.statements.load(lookup)))
+        found = self.statements.snapshot(self._execute(self.statements.load(lookup)).all())
         if not self.statements.reads_may_be_old or not (claims or lookup.overtaken):
             return found
         rows = (row for sent in self.statements.current(lookup) for row in self._execute(sent))
@@ -379,7 +379,9 @@ class _Work:
             elif is_autocommit(self.connection):
                 return None  # such a message may be a redelivery, and nothing else
         sent = self.statements.touch(touch)
-        return self._touch_as_seen(touch) if sent is None else self.statements.touched(self._execute(sent))
+        return (
+            self._touch_as_seen(touch) if sent is None else self.statements.touched(self._execute(sent).all())
+        )
 
     def _touch_as_seen(self, touch: Touch) -> Touched | Snapshot | None:
         """Touch what a plain read sees, where an `UPDATE` that misses would keep others from inserting."""

@@ -300,16 +300,15 @@ class Statements:
             values["b_routed_at"] = touch.at
         return statement, values
 
-    def touched(self, rows: Iterable[Sequence[Any]]) -> Touched | Snapshot | None:
+    def touched(self, rows: Sequence[Sequence[Any]]) -> Touched | Snapshot | None:
         """Return what the rows of `touch` say."""
-        if self.dialect_name == "sqlite":
-            return next((self._touched(row[:-1], row[-1]) for row in rows), None)
-        found = list(rows)
-        hit = next((row for row in found if row[0] == "hit"), None)
+        if not self._is_postgresql:
+            return self._touched(rows[0][:-1], rows[0][-1]) if rows else None
+        hit = next((row for row in rows if row[0] == "hit"), None)
         if hit is not None:
-            return self._touched(hit[1:], [row[1:] for row in found if row is not hit])
+            return self._touched(hit[1:], [row[1:] for row in rows if row is not hit])
         # Who must claim first has seen nothing that counts.
-        return None if self.rule is UniqueRule.NONE else self.snapshot(found)
+        return None if self.rule is UniqueRule.NONE else self.snapshot(rows)
 
     def _touched(self, hit: Sequence[Any], elsewhere: Sequence[Sequence[Any]]) -> Touched:
         others = newest_first(map(self.ticket, elsewhere)) if elsewhere else ()
