@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
+from socket import AF_UNIX, socket
 from typing import Any
 
 import psycopg
@@ -185,6 +187,22 @@ def test_a_server_that_is_not_there_is_retryable(backend: Backend) -> None:
     url = URL.create(backend.driver, "nobody", host="127.0.0.1", port=1, database="none")
 
     assert is_retryable(_connecting(url, backend))
+
+
+def test_a_socket_that_is_not_there_is_retryable(tmp_path: Path) -> None:
+    """What connecting to it raises is let out by asyncpg as it is."""
+    with socket(AF_UNIX) as client, pytest.raises(FileNotFoundError) as missing:
+        client.connect(str(tmp_path / ".s.PGSQL.5432"))
+
+    assert is_retryable(missing.value)
+
+
+def test_a_file_of_the_host_that_is_missing_is_not_retryable(tmp_path: Path) -> None:
+    """It will not be there the next time either."""
+    with pytest.raises(FileNotFoundError) as missing:
+        (tmp_path / "absent").read_text()
+
+    assert not is_retryable(missing.value)
 
 
 def _connecting(url: URL, backend: Backend) -> Exception:

@@ -125,17 +125,23 @@ def is_retryable(error: BaseException) -> bool:
         error: an error of ticketrouter, of SQLAlchemy, or any other.
 
     Returns:
-        `error.retryable` for an error of ours; for one of SQLAlchemy what ours would say; True for a
-        `ConnectionError`, which asyncpg raises where nobody listens; else False.
+        `error.retryable` for an error of ours; for one of SQLAlchemy what ours would say; True for what asyncpg
+        raises where nobody listens, a `ConnectionError`, or a `FileNotFoundError` of a socket; else False.
     """
     seen: BaseException | None = error
     while seen is not None:
         told = translate(seen) if isinstance(seen, SQLAlchemyError) else seen
-        if isinstance(told, ConnectionError) or (isinstance(told, TicketRouterError) and told.retryable):
+        if _nobody_listens(told) or (isinstance(told, TicketRouterError) and told.retryable):
             return True
         # A savepoint that went with its transaction fails too, and hides why: MariaDB after a deadlock.
         seen = seen.__context__ if isinstance(seen, SQLAlchemyError) else None
     return False
+
+
+def _nobody_listens(error: BaseException) -> bool:
+    # Whoever misses a file names it; a socket that is gone is not named.
+    missing = isinstance(error, FileNotFoundError) and error.filename is None
+    return missing or isinstance(error, ConnectionError)
 
 
 class _Translated:

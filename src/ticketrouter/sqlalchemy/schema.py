@@ -74,7 +74,7 @@ def own_tickets(
     )
     # Room on the page lets PostgreSQL update a ticket in place, without touching an index: none of them holds
     # unread_messages or updated_at.
-    room = DDL("ALTER TABLE %(fullname)s SET (fillfactor = 85)")  # type: ignore[no-untyped-call]
+    room = _altered(table, "SET (fillfactor = 85)", quote='"')
     event.listen(table, "after_create", room.execute_if(dialect="postgresql"))
     key = (table.c.company_id, table.c.contact_id, table.c.connection_id)
     # What finds the last closed ticket.
@@ -92,9 +92,18 @@ def own_tickets(
         f"ADD COLUMN active SMALLINT AS ({_generated(active)}) VIRTUAL, "
         f"ADD UNIQUE INDEX {index} (company_id, contact_id, connection_id, active)"
     )
-    by_column = DDL("ALTER TABLE %(fullname)s " + column.replace("%", "%%"))  # type: ignore[no-untyped-call]
+    by_column = _altered(table, column, quote="`")
     event.listen(table, "after_create", by_column.execute_if(callable_=_has_no_partial_indexes))
     return table
+
+
+def _altered(table: Table, change: str, *, quote: str) -> DDL:
+    """Return what alters a table that has just been made, for a database with such quotes around a name."""
+    parts = (part for part in (table.schema, table.name) if part is not None)
+    written = ".".join(quote + part.replace(quote, 2 * quote) + quote for part in parts)
+    # SQLAlchemy doubles the per cent signs of a name once too often here, and then there is no such table.
+    context = {"fullname": written} if "%" in written else {}
+    return DDL("ALTER TABLE %(fullname)s " + change.replace("%", "%%"), context=context)  # type: ignore[no-untyped-call]
 
 
 _MARIADB = ("mysql", "mariadb")
