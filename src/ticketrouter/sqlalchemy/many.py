@@ -100,9 +100,21 @@ class ManyStatements:
         self._built: dict[str, Any] = {}
 
     @property
-    def creates(self) -> bool:
-        """Whether many tickets are created, and many message ids recorded, in one statement."""
-        return not self._is_mariadb
+    def asks_first(self) -> bool:
+        """Whether `ASK_VARIABLE` must be sent before an `INSERT` of many."""
+        return self._is_mariadb
+
+    def made(self, rows: Iterable[Sequence[Any]], values: Any) -> list[Sequence[Any]]:
+        """Return the rows of an `INSERT` of many that nothing stood against.
+
+        Args:
+            rows: what came back.
+            values: what it was sent with.
+        """
+        if not self._is_mariadb:
+            return list(rows)
+        token = values[0]["b_token"]
+        return [row[:-2] for row in rows if int(row[-2]) != token]
 
     # --- reading ---------------------------------------------------------------------------------------------
 
@@ -341,23 +353,24 @@ class ManyStatements:
     def created(self, rows: list[dict[str, Any]]) -> tuple[Executable, Any]:
         """Return the `INSERT` of new tickets, which gives those that nothing stood against, and what it is sent with."""
         one, table = self._of_one, self._mapping.table
-        names = tuple(rows[0])
-        filled = {name: table.columns[name] for name in names}
-        further = set(names) - {column.key for column in self._mapping.columns.values()}
+        if self._is_mariadb:
+            if "created" not in self._built:
+                self._built["created"] = one.create_on_mariadb()
+            token = one.token()
+            return self._built["created"], [row | token for row in rows]
+        given = {column.key for column in self._mapping.columns.values()}
         # What SQLAlchemy itself fills, or writes in a way of its own, is left to it.
         if (
-            further
-            or any(isinstance(each.type, Enum) for each in filled.values())
-            or any(each.default is not None for each in table.columns if each.key not in filled)
+            not given.issuperset(rows[0])
+            or any(isinstance(table.columns[name].type, Enum) for name in rows[0])
+            or any(each.default is not None for each in table.columns if each.key not in rows[0])
         ):
             return one.create_statement, rows
         if "created" not in self._built:
-            sent = SentRows(one.dialect_name, {name: each.type for name, each in filled.items()})
+            sent = SentRows(one.dialect_name, {name: table.columns[name].type for name in rows[0]})
             insert: Any = one.create_statement
-            self._built["created"] = (
-                sent,
-                insert.from_select(names, select(*sent.table.c).where(true()), include_defaults=False),
-            )
+            chosen = select(*sent.table.c).where(true())
+            self._built["created"] = sent, insert.from_select([*rows[0]], chosen, include_defaults=False)
         sent, statement = self._built["created"]
         return statement, sent.bound(_columns(rows))
 
@@ -421,19 +434,24 @@ class ManyStatements:
         )
         return statement, {}
 
-    def recorded(self, refs: Sequence[tuple[MessageRef, Ticket, datetime]]) -> Sent:
+    def recorded(self, refs: Sequence[tuple[MessageRef, Ticket, datetime]]) -> tuple[Executable, Any]:
         """Return the `INSERT` of message ids, which gives the place of each that was not recorded before."""
         one, messages, sent = self._of_one, self._mapping.message_ids, self._records.table.c
+        rows = [
+            one.recorded(ref) | {"ticket_id": one.encoded("id", ticket.id), "routed_at": at}
+            for ref, ticket, at in refs
+        ]
+        if self._is_mariadb:
+            if "recorded" not in self._built:
+                self._built["recorded"] = one.record_on_mariadb()
+            token = one.token()
+            return self._built["recorded"], [row | token for row in rows]
         if "recorded" not in self._built:
             statement = one.insert_unless_recorded().from_select(
                 list(sent.keys()), select(*sent).where(true()), include_defaults=False
             )
             key = [messages.c.company_id, messages.c.connection_id, messages.c.message_id]
             self._built["recorded"] = statement.returning(*key)
-        rows = [
-            one.recorded(ref) | {"ticket_id": one.encoded("id", ticket.id), "routed_at": at}
-            for ref, ticket, at in refs
-        ]
         return self._built["recorded"], self._records.bound(_columns(rows))
 
     # --- the parts of them -----------------------------------------------------------------------------------

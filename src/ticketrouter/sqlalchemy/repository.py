@@ -155,7 +155,8 @@ class SQLAlchemyTicketRepository:
 
         Statements:
             One locking `SELECT` of the tickets that are joined, one `INSERT` of new ones, one of message ids, and one
-            `UPDATE`. One by one, but in the same order: reopenings; on MariaDB new tickets and message ids too.
+            `UPDATE`; on MariaDB one `SELECT` before each `INSERT`, and one `UPDATE` for each 500 tickets. Reopenings
+            one by one.
         """
         return self._in_host(lambda work: work.commit_many(joints))
 
@@ -549,27 +550,24 @@ class _Work:
                 self._execute(self.statements.discard(created[place]))
             for found in (created, joined, reopened):
                 found.pop(place, None)
-        reopened = self._one_by_one(joints, sorted(reopened, key=lambda place: key_order(joints[place].key)))
+        reopened = self._reopen_many(joints, sorted(reopened, key=lambda place: key_order(joints[place].key)))
         first = created | self._first_joined(joints, joined) | reopened
         last = [
             place
             for place in first
-            if place in joined or (joints[place].later and not self._is_done(joints[place]))
+            if place in joined or (joints[place].later and not isinstance(joints[place].first, Create))
         ]
         self._bump_many(joints, {place: first[place] for place in last})
         return [first.get(place) for place in range(len(joints))]
 
-    def _is_done(self, joint: Joint) -> bool:
-        return self.plan.many.creates and isinstance(joint.first, Create)
-
-    def _one_by_one(self, joints: Sequence[Joint], places: Sequence[int]) -> dict[int, Ticket]:
-        """Carry out what the first messages decide, and return the tickets; a lost race leaves no message id."""
+    def _reopen_many(self, joints: Sequence[Joint], places: Sequence[int]) -> dict[int, Ticket]:
+        """Reopen tickets, each by itself, and return them; a lost race leaves no message id."""
         written: dict[int, Ticket] = {}
         for place in places:
             try:
                 written[place] = self.commit(evolve(joints[place].first, message_ref=None))
             except ConflictError:
-                if isinstance(joints[place].first, Reopen) and self.plan.keeps_message_ids:
+                if self.plan.keeps_message_ids:
                     for ref in joints[place].message_refs:
                         self._execute(self.statements.forget(ref))
         return written
@@ -604,8 +602,6 @@ class _Work:
 
     def _create_many(self, joints: Sequence[Joint]) -> dict[int, Ticket]:
         """Create what can be; whatever stands against a ticket is told when its messages go one by one."""
-        if not self.plan.many.creates:
-            return self._one_by_one(joints, in_key_order(joints, Create))
         places = {joints[place].key: place for place in in_key_order(joints, Create)}
         by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for place in places.values():
@@ -615,8 +611,8 @@ class _Work:
                 by_columns.setdefault(tuple(values), []).append(values)
         made: dict[int, Ticket] = {}
         for rows in by_columns.values():
-            for row in self.connection.execute(*self.plan.many.created(rows)):
-                ticket = self.statements.ticket(row[:-1])
+            for row in self._made(*self.plan.many.created(rows)):
+                ticket = self.statements.ticket(row[: len(self.statements.fields)])
                 place = places[ticket.key]
                 joint = joints[place]
                 if joint.later:
@@ -647,23 +643,22 @@ class _Work:
         if not refs:
             return set()
         refs.sort(key=lambda each: (*key_order(each[0].key)[::2], id_order(each[0].message_id)))
-        made = self._recorded_of([(ref, ticket, joints[place].at) for ref, place, ticket in refs])
+        sent = self.plan.many.recorded([(ref, ticket, joints[place].at) for ref, place, ticket in refs])
+        made = {tuple(row) for row in self._made(*sent)}
         lost = {place for ref, place, _ in refs if self._place_of(ref) not in made}
         for ref, place, _ in refs:
             if place in lost:
-                sent = (
-                    self.statements.forget(ref)
-                    if self._place_of(ref) in made
-                    else self.statements.forget_vain(ref)
+                forget = (
+                    self.statements.forget if self._place_of(ref) in made else self.statements.forget_vain
                 )
-                self._execute(sent)
+                self._execute(forget(ref))
         return lost
 
-    def _recorded_of(self, refs: Sequence[tuple[MessageRef, Ticket, datetime]]) -> set[tuple[Any, ...]]:
-        """Record message ids, and return the places of those that were not there."""
-        if self.plan.many.creates:
-            return {tuple(row) for row in self._execute(self.plan.many.recorded(refs))}
-        return {self._place_of(ref) for ref, ticket, at in refs if self._record(ref, ticket, at)}
+    def _made(self, statement: Executable, values: Any) -> list[Sequence[Any]]:
+        """Return the rows of an `INSERT` of many that nothing stood against."""
+        if self.plan.many.asks_first:
+            self.connection.execute(ASK_VARIABLE)
+        return self.plan.many.made(self.connection.execute(statement, values), values)
 
     def _place_of(self, ref: MessageRef) -> tuple[Any, Any, bytes]:
         return ref.key.company_id, ref.key.connection_id, self.statements.digest(ref.message_id)

@@ -64,6 +64,8 @@ _TOKEN = bindparam("b_token", type_=BigInteger)
 ASK_VARIABLE = select(text("@ticketrouter := COALESCE(@ticketrouter, 0)"))
 """A statement that begins before the variable exists reads NULL to its end: it is asked for again, and made."""
 _NOT_TAKEN: ColumnElement[Any] = literal_column("0").label("taken")
+_SET_BACK: ColumnElement[Any] = literal_column("(@ticketrouter := 0)").label("set_back")
+"""What a row of several ends in on MariaDB, so that the next one does not find the variable as this one has set it."""
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
 
 
@@ -457,6 +459,23 @@ class Statements:
         occupying = self._occupying()
         return None if occupying is None else occupying[-1]
 
+    def create_on_mariadb(self) -> Any:
+        """Return the `INSERT` of many new tickets there: a row ends in whether it is one in the way, and an idle cell."""
+        status = self.mapping.columns["status"]
+        return self._insert_unless_taken(
+            self.mapping.table, self._conflict(), status, self.columns, _SET_BACK
+        )
+
+    def record_on_mariadb(self) -> Any:
+        """Return the `INSERT` of many message ids there: their places, and at the end the same."""
+        messages = self.mapping.message_ids.c
+        place: list[ColumnElement[Any]] = [messages.company_id, messages.connection_id, messages.message_id]
+        return self._insert_unless_taken(self.mapping.message_ids, {}, messages.ticket_id, place, _SET_BACK)
+
+    def token(self) -> dict[str, Any]:
+        """Return what an `INSERT` of MariaDB is sent with besides its rows."""
+        return self._token()
+
     def insert_unless_recorded(self) -> Any:
         """Return the beginning of an `INSERT` into the record that leaves alone what is there."""
         messages = self.mapping.message_ids
@@ -769,6 +788,7 @@ class Statements:
         conflict: dict[str, Any],
         column: ColumnElement[Any],
         returned: list[ColumnElement[Any]],
+        *after: ColumnElement[Any],
     ) -> Any:
         """Return the `INSERT` that changes nothing where a unique rule stands against it, and says so.
 
@@ -787,7 +807,8 @@ class Statements:
                 name = "`" + column.name.replace("`", "``").replace(":", r"\:") + "`"
                 same = text(f"IF((@ticketrouter := :b_token) > 0, {name}, {name})").bindparams(_TOKEN)
                 on_mariadb = mysql.insert(table).on_duplicate_key_update({column.name: same})
-                return on_mariadb.returning(*returned, literal_column("@ticketrouter").label("taken"))
+                taken: ColumnElement[Any] = literal_column("@ticketrouter").label("taken")
+                return on_mariadb.returning(*returned, taken, *after)
 
     def _conflict(self) -> dict[str, Any]:
         """Name the index: a conflict with any other one is an error, not a ticket of somebody else."""
