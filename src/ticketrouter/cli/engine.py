@@ -129,7 +129,7 @@ def check_file(url: URL) -> None:
     """Refuse a file of SQLite that is not there."""
     # SQLite would make an empty database of whatever name it is given.
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        raise FatalError(f"{named(url)}: there is no such file")
+        raise FatalError(f"{named(url)}: there is no such file; say which with --database URL")
 
 
 def fail(url: URL, error: SQLAlchemyError) -> NoReturn:
