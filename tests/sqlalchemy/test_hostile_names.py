@@ -138,7 +138,7 @@ RAW = {"text", "literal_column", "DDL", "exec_driver_sql", "raw_connection"}
 REVIEWED = {
     "schema.own_tickets": "status words as literals, which the mapping has checked",
     "schema._altered": "the quoted name of an index, and status words as literals, from own_tickets above",
-    "statements.Statements._told": "a role, which is a word of the module",
+    "statements.Statements._found": "a role, which is a word of the module",
     "statements.Statements._count_of": "a whole number, made one there",
     "statements.Statements._build_stranger": "expressions and predicate of an index, as the catalogue has them",
     "statements.Statements._conflict": "expressions and predicate of an index, as the catalogue has them",

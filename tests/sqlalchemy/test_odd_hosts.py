@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Uuid,
     create_engine,
     text,
 )
@@ -162,6 +163,26 @@ def test_a_time_that_is_none_is_read_as_missing(databases: Databases, backend: B
 
     assert found.facts.latest_closed is not None
     assert NOON == found.facts.latest_closed.closed_at
+
+
+@every_database
+def test_an_id_is_told_as_the_row_has_it(databases: Databases, backend: Backend) -> None:
+    """A UUID that the host has as a text is found in any case of its letters, on PostgreSQL: the row's counts."""
+    as_it_is, as_it_comes = "0a1b2c3d-0000-4000-8000-0000000000ff", "0A1B2C3D-0000-4000-8000-0000000000FF"
+    mapping = a_mapping(a_table(contact_id=Column("contact_id", Uuid(as_uuid=False), nullable=False)))
+    with made(databases, backend, mapping) as engine, engine.begin() as connection:
+        ask = router(connection, mapping)
+        first = ask.resolve(InboundMessage(1, as_it_is, 10)).ticket
+        if backend.database != "postgresql":
+            return
+        alone = ask.resolve(InboundMessage(1, as_it_comes, 10))
+        pair = ask.resolve_many([InboundMessage(1, as_it_comes, 10), InboundMessage(1, as_it_comes, 10)])
+
+    assert as_it_is == first.contact_id
+    found = [alone, *pair]
+    assert [(Outcome.REUSED, first.id, as_it_is)] * 3 == [
+        (each.outcome, each.ticket.id, each.ticket.contact_id) for each in found
+    ]
 
 
 def test_a_member_of_an_int_enum_is_an_id_like_any_other() -> None:

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
-    Uuid,
     and_,
     case,
     false,
@@ -75,13 +74,7 @@ class ManyStatements:
         self._runs = self._rows_of(
             *KEY, "updated_at", further={"unread_set": Integer(), "unread_add": Integer()}, numbered="place"
         )
-        # Where what is equal is the same, a key that was found need not be read.
-        self._exact = {
-            field
-            for field in KEY
-            if field not in self._mapping.columns
-            or isinstance(self._mapping.columns[field].type, IdText | Integer | Uuid)
-        }
+        self._exact = statements.exact
         self._untold = [
             (place, KEY.index(field))
             for place, field in enumerate(statements.fields)

@@ -29,11 +29,18 @@ class RowReader:
         mapping: where the tickets are.
         codecs: how each field that has a column is read.
         fields: the fields of a row, in order.
+        told: the fields that are told beside the row, in order.
     """
 
-    def __init__(self, mapping: TicketMapping, codecs: Mapping[str, Codec], fields: Sequence[str]) -> None:
-        absent = [field for field in FIELDS if field not in fields]
-        places = {field: place for place, field in enumerate((*fields, *absent))}
+    def __init__(
+        self,
+        mapping: TicketMapping,
+        codecs: Mapping[str, Codec],
+        fields: Sequence[str],
+        told: Sequence[str] = (),
+    ) -> None:
+        absent = [field for field in FIELDS if field not in (*fields, *told)]
+        places = {field: place for place, field in enumerate((*fields, *told, *absent))}
         self._decoders = [
             (places[field], codecs[field].decode)
             for field in fields
@@ -44,9 +51,9 @@ class RowReader:
         self._in_order = itemgetter(*(places[field] for field in FIELDS))
         self._active = mapping.statuses.active
 
-    def ticket(self, row: Sequence[Any]) -> Ticket:
+    def ticket(self, row: Sequence[Any], told: Sequence[Any] = ()) -> Ticket:
         """Return the ticket of a row."""
-        values = [*row, *self._absent]
+        values = [*row, *told, *self._absent]
         for place, decode in self._decoders:
             values[place] = decode(values[place])
         (

@@ -381,7 +381,9 @@ class _Work:
                 return None  # such a message may be a redelivery, and nothing else
         sent = self.statements.touch(touch)
         return (
-            self._touch_as_seen(touch) if sent is None else self.statements.touched(self._execute(sent).all())
+            self._touch_as_seen(touch)
+            if sent is None
+            else self.statements.touched(touch, self._execute(sent).all())
         )
 
     def _touch_as_seen(self, touch: Touch) -> Touched | Snapshot | None:

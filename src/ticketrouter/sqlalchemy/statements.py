@@ -23,6 +23,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    Uuid,
     and_,
     bindparam,
     delete,
@@ -55,7 +56,7 @@ from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
 from ticketrouter.sqlalchemy.reading import RowReader
 from ticketrouter.sqlalchemy.rules import Detected
 from ticketrouter.sqlalchemy.schema import quoted
-from ticketrouter.sqlalchemy.types import JsonRow, JsonRows, UtcDateTime, encode_id
+from ticketrouter.sqlalchemy.types import IdText, JsonRow, JsonRows, UtcDateTime, encode_id
 
 Sent: TypeAlias = tuple[Executable, dict[str, Any]]
 """A statement and the values that it is sent with."""
@@ -90,6 +91,16 @@ class Statements:
         self._codecs = mapping.codecs(dialect_name)
         self._fields = tuple(field for field in FIELDS if field in mapping.columns)
         self._rows = RowReader(mapping, self._codecs, self._fields)
+        # Where what is equal is the same, a key that was found need not be read.
+        self.exact: frozenset[str] = frozenset(
+            field for field in KEY if field not in mapping.columns or _is_exact(mapping.columns[field].type)
+        )
+        """The fields of a key whose columns hold nothing that is equal and yet another value."""
+        self._told = tuple(field for field in KEY[:2] if field in self.exact and field in self._fields)
+        self._brief_fields = tuple(
+            field for field in self._fields if field not in self._told and field != "closed_at"
+        )
+        self._brief = RowReader(mapping, self._codecs, self._brief_fields, self._told)
         company = self._codecs.get("company_id")
         self._row_type = JsonRow((String(), *(column.type for column in self.columns)))
         self._encode_company = None if company is None else company.encode
@@ -189,16 +200,13 @@ class Statements:
 
     def snapshot(self, rows: Iterable[Sequence[Any]]) -> Snapshot:
         """Return what the rows of `load` say."""
-        active: list[Ticket] = []
-        single: dict[str, Ticket] = {}
-        for role, *values in (row[0] for row in rows) if self._rows_are_json else rows:
-            ticket = self.ticket(values)
-            if role == "active":
-                active.append(ticket)
-            else:
-                single[role] = ticket
+        cells = (row[0] for row in rows) if self._rows_are_json else rows
+        return self._snapshot([(role, self.ticket(values)) for role, *values in cells])
+
+    def _snapshot(self, tickets: Sequence[tuple[str, Ticket]]) -> Snapshot:
+        single = dict(tickets)
         return Snapshot(
-            active=active,
+            active=[ticket for role, ticket in tickets if role == "active"],
             latest_closed=single.get("closed"),
             occupant=single.get("occupant"),
             routed=single.get("routed"),
@@ -302,19 +310,20 @@ class Statements:
             values["b_routed_at"] = touch.at
         return statement, values
 
-    def touched(self, rows: Sequence[Sequence[Any]]) -> Touched | Snapshot | None:
+    def touched(self, touch: Touch, rows: Sequence[Sequence[Any]]) -> Touched | Snapshot | None:
         """Return what the rows of `touch` say."""
         if not self._is_postgresql:
-            return self._touched(rows[0][:-1], rows[0][-1]) if rows else None
-        hit = next((row for row in rows if row[0] == "hit"), None)
+            return _met(self.ticket(rows[0][:-1]), map(self.ticket, rows[0][-1])) if rows else None
+        key, is_brief = touch.key, self._is_brief(touch.lookup, touch.message_ref)
+        reader, told = self._rows, ()
+        if is_brief:
+            reader, told = self._brief, tuple([getattr(key, field) for field in self._told])
+        tickets = [(row[0], reader.ticket(row[1:], told)) for row in rows]
+        hit = next((ticket for role, ticket in tickets if role == "hit"), None)
         if hit is not None:
-            return self._touched(hit[1:], [row[1:] for row in rows if row is not hit])
+            return _met(hit, (ticket for role, ticket in tickets if role != "hit"))
         # Who must claim first has seen nothing that counts.
-        return None if self.rule is UniqueRule.NONE else self.snapshot(rows)
-
-    def _touched(self, hit: Sequence[Any], elsewhere: Sequence[Sequence[Any]]) -> Touched:
-        others = newest_first(map(self.ticket, elsewhere)) if elsewhere else ()
-        return Touched(self.ticket(hit), tuple(others))
+        return None if self.rule is UniqueRule.NONE else self._snapshot(tickets)
 
     def reuse_as_seen(self, decision: Reuse) -> Sent | None:
         """Return the `UPDATE` of `reuse` for MariaDB, which gives no row back: only where all else is as seen.
@@ -602,6 +611,10 @@ class Statements:
 
     # --- touch: an `UPDATE` that need not have seen its row -----------------------------------------------------
 
+    def _is_brief(self, lookup: Lookup, ref: MessageRef | None) -> bool:
+        """Whether a touch finds nothing but active tickets of the contact, of which all that is known is left out."""
+        return ref is None and not lookup.closed and self._occupying() is None
+
     def _build_touch(
         self, scope: Scope, with_closed: bool, with_message: bool, more: int | None
     ) -> Executable:
@@ -616,13 +629,16 @@ class Statements:
             hit = self._touch(*self._on_key(), more=more).cte("hit")
         missed = not_(exists(select(literal_column("1")).select_from(hit)))
         elsewhere = self.mapping.columns["connection_id"] != self._bind("connection_id")
-        parts = [
-            select(literal_column("'hit'").label("role"), *hit.c),
-            self._role("active", *self._active_of_contact(), or_(elsewhere, missed)),
-            *self._load_of_key(scope, with_closed, missed),
-        ]
+        further = self._load_of_key(scope, with_closed, missed)
         if with_message:
-            parts.append(self._routed().where(missed))
+            further.append(self._routed().where(missed))
+        fields = self._fields if further else self._brief_fields
+        columns = [self.mapping.columns[field] for field in fields]
+        parts = [
+            select(*self._found("hit", [hit.c[column.key] for column in columns])),
+            select(*self._found("active", columns)).where(*self._active_of_contact(), or_(elsewhere, missed)),
+            *further,
+        ]
         return union_all(*parts)
 
     def _build_touch_of_sqlite(self, more: int | None) -> Executable:
@@ -710,13 +726,13 @@ class Statements:
         return [here, true() if words is None else self._has_status(words)]
 
     def _role(self, role: str, *where: ColumnElement[bool]) -> Select[Any]:
-        return select(*self._told(role, self.columns)).where(*where)
+        return select(*self._found(role, self.columns)).where(*where)
 
     def _first(self, role: str, of: Select[Any]) -> Select[Any]:
         rows = of.limit(1).subquery(role)
-        return select(*self._told(role, rows.c))
+        return select(*self._found(role, rows.c))
 
-    def _told(self, role: str, columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    def _found(self, role: str, columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
         """Return what a row of `load` is made of: its role and its columns, on MariaDB as one JSON array.
 
         The drivers of MariaDB spend on each column of a result more than on its values.
@@ -973,3 +989,12 @@ def _digits(type_: TypeEngine[Any]) -> int | None:
 def _more(unread: Unread) -> int | None:
     """Return how many more a count becomes; None: it is set."""
     return unread.add if unread.set_to is None else None
+
+
+def _met(hit: Ticket, others: Iterable[Ticket]) -> Touched:
+    return Touched(hit, tuple(newest_first(others)))
+
+
+def _is_exact(type_: TypeEngine[Any]) -> bool:
+    """Tell whether equal values of a type are the same value: a text's collation may say otherwise."""
+    return isinstance(type_, IdText | Integer) or (isinstance(type_, Uuid) and type_.as_uuid)
