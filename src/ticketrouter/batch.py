@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TypeAlias, assert_never
 from uuid import UUID
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from ticketrouter.checks import Id
 from ticketrouter.choices import Policy, Scope
@@ -162,11 +162,13 @@ class Plan:
                 ticket = states[planned.joint] = self._after(
                     planned, self.joints[planned.joint], states[planned.joint]
                 )
-            others = [found for each in planned.other_active if (found := real(each)) is not None]
             if isinstance(decision, Duplicate) and ticket is not None:
                 decision = evolve(decision, ticket=ticket)
+            if planned.other_active:
+                others = [found for each in planned.other_active if (found := real(each)) is not None]
+                decision = evolve(decision, other_active=tuple(newest_first(others)))
             tickets.append(ticket)
-            answers.append((evolve(decision, other_active=tuple(newest_first(others))), ticket))
+            answers.append((decision, ticket))
         return answers
 
     @staticmethod
@@ -277,7 +279,21 @@ def plan(batch: Sequence[Given], statuses: StatusScheme) -> Plan:
         folding.see(given.snapshot)
     for given in batch:
         folding.add(given)
-    return Plan(tuple(folding.planned), tuple(folding.joints))
+    return Plan(tuple(folding.planned), tuple(growing.joint for growing in folding.growing))
+
+
+@define
+class _Growing:
+    """A Joint to which later messages may still be added."""
+
+    first: Create | Reopen | Reuse
+    at: datetime
+    later: list[Unread]
+    message_refs: list[MessageRef]
+
+    @property
+    def joint(self) -> Joint:
+        return Joint(self.first, self.at, tuple(self.later), tuple(self.message_refs))
 
 
 class _Folding:
@@ -292,7 +308,7 @@ class _Folding:
         self._routed: dict[_Place, Id] = {}
         self._only: dict[_Contact, Id] = {}
         self.planned: list[Planned] = []
-        self.joints: list[Joint] = []
+        self.growing: list[_Growing] = []
 
     def see(self, snapshot: Snapshot) -> None:
         for ticket in snapshot.active:
@@ -335,16 +351,16 @@ class _Folding:
     def _write(self, decision: Create | Reopen | Reuse, given: Given, others: tuple[_Ticket, ...]) -> None:
         place = len(self.planned)
         ticket = self._written(decision, given)
-        refs = () if decision.message_ref is None else (decision.message_ref,)
-        number = self._joint_of.setdefault(ticket.id, len(self.joints))
-        step = 0
-        if isinstance(decision, Create) or number == len(self.joints):
-            self.joints.append(Joint(decision, given.now, (), refs))
+        refs = [] if decision.message_ref is None else [decision.message_ref]
+        number, step = self._joint_of.setdefault(ticket.id, len(self.growing)), 0
+        if isinstance(decision, Create) or number == len(self.growing):
+            self.growing.append(_Growing(decision, given.now, [], refs))
         else:
-            joint = self.joints[number]
-            later = (*joint.later, decision.unread)
-            self.joints[number] = Joint(joint.first, given.now, later, (*joint.message_refs, *refs))
-            step = len(later)
+            growing = self.growing[number]
+            growing.at = given.now
+            growing.later.append(decision.unread)
+            growing.message_refs += refs
+            step = len(growing.later)
         self.planned.append(Planned(decision, given.now, None, others, number, step))
         self._tickets[ticket.id] = ticket
         self._last[ticket.id] = place
@@ -375,7 +391,7 @@ class _Folding:
     def _created(self, decision: Create) -> Ticket:
         key = decision.key
         ticket = Ticket(
-            id=UUID(int=_PLACEHOLDERS + len(self.joints)),
+            id=UUID(int=_PLACEHOLDERS + len(self.growing)),
             company_id=key.company_id,
             contact_id=key.contact_id,
             connection_id=key.connection_id,

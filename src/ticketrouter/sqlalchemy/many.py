@@ -80,6 +80,16 @@ class ManyStatements:
             for place, field in enumerate(statements.fields)
             if field in self._exact - {"connection_id"}
         ]
+        # What `tickets` reads: ids of any type as the texts that they are kept as.
+        self._cells = [
+            type_coerce(self._mapping.columns[field], self._read_as(field)).label(field)
+            for field in statements.fields
+        ]
+        self._encoded_at = [
+            place
+            for place, field in enumerate(statements.fields)
+            if isinstance(self._mapping.columns[field].type, IdText)
+        ]
         self._undecoded = [
             place
             for place, field in enumerate(statements.fields)
@@ -117,7 +127,7 @@ class ManyStatements:
         return self._of(
             contacts,
             "active",
-            lambda here: select(*one.columns).where(here, one.is_active(), one.no_orphan()),
+            lambda here: select(*self._cells).where(here, one.is_active(), one.no_orphan()),
         )
 
     def closed(self, contacts: Iterable[_Contact]) -> Sent:
@@ -127,7 +137,7 @@ class ManyStatements:
         place = func.row_number().over(partition_by=key, order_by=one.latest_closing()).label("place")
 
         def latest(here: ColumnElement[bool]) -> Any:
-            closed = select(*one.columns, place).where(here, not_(one.is_active()), one.no_orphan())
+            closed = select(*self._cells, place).where(here, not_(one.is_active()), one.no_orphan())
             *found, place_of = closed.subquery("closed").c
             return select(*found).where(place_of == 1)
 
@@ -138,7 +148,7 @@ class ManyStatements:
         words = self._of_one.occupying_words()
         if words is None:
             return None
-        return self._of(contacts, "occupying", lambda here: select(*self._of_one.columns).where(here, words))
+        return self._of(contacts, "occupying", lambda here: select(*self._cells).where(here, words))
 
     def routed(self, refs: Iterable[MessageRef]) -> Sent:
         """Return the `SELECT` of the tickets that message ids were given, each after its place in the record."""
@@ -155,7 +165,7 @@ class ManyStatements:
         one, messages, columns = self._of_one, self._mapping.message_ids.c, self._mapping.columns
         place = (messages.company_id, messages.connection_id, messages.message_id)
         same = self._is_company(messages.company_id)
-        return select(*place, *one.columns).where(
+        return select(*place, *self._cells).where(
             places, same, columns["id"] == messages.ticket_id, one.no_orphan()
         )
 
@@ -173,6 +183,20 @@ class ManyStatements:
                 for (company, connection), found in groups.items()
             )
         )
+
+    def tickets(self, rows: Iterable[Sequence[Any]]) -> list[Ticket]:
+        """Return the tickets of rows, the last cells of which are those of a ticket."""
+        known: dict[str | None, Id | None] = {None: None}
+        tickets: list[Ticket] = []
+        for row in rows:
+            cells = [*row]
+            for at in self._encoded_at:
+                text = cells[at]
+                if text not in known:
+                    known[text] = decode_id(text)
+                cells[at] = known[text]
+            tickets.append(self._of_one.ticket(cells))
+        return tickets
 
     def snapshots(
         self,
@@ -332,11 +356,11 @@ class ManyStatements:
         ]
 
     def _read_as(self, field: str) -> TypeEngine[Any]:
-        """Return the type that PostgreSQL itself knows, as there are many rows, and what they leave empty is no work."""
+        """Return the type that the database itself knows, as there are many rows, and what they leave empty is no work."""
         match self._mapping.columns[field].type:
             case IdText():
                 return String()
-            case UtcDateTime():
+            case UtcDateTime() if self._of_one.dialect_name == "postgresql":
                 return DateTime(timezone=True)
             case type_:
                 return type_
@@ -372,14 +396,14 @@ class ManyStatements:
         one, columns = self._of_one, self._mapping.columns
         if self._is_mariadb:
             ids = [one.encoded("id", ticket.id) for ticket in tickets]
-            found = select(*one.columns).where(
+            found = select(*self._cells).where(
                 self._companies(tickets), columns["id"].in_(ids), one.is_active()
             )
             # By the primary key alone: any other way would lock rows, and gaps, that others insert into.
             return found.with_hint(self._mapping.table, _BY_PRIMARY_KEY).with_for_update(), {}
         if "locked" not in self._built:
             key = [columns[field] for field in KEY if field in columns]
-            known = select(*one.columns).where(self._is_sent(self._known), one.is_active()).order_by(*key)
+            known = select(*self._cells).where(self._is_sent(self._known), one.is_active()).order_by(*key)
             self._built["locked"] = known.with_for_update(key_share=True, of=self._mapping.table)
         return self._built["locked"], self._known.bound(self._encoded(tickets))
 

@@ -594,13 +594,14 @@ class _Work:
         )
 
     def _tickets(self, sent: Sent) -> list[Ticket]:
-        return [self.statements.ticket(row) for row in self._execute(sent)]
+        return self.plan.many.tickets(self._execute(sent).all())
 
     def _routed(self, refs: Sequence[MessageRef]) -> dict[Any, Ticket]:
         if not refs:
             return {}
-        rows = self._execute(self.plan.many.routed(refs))
-        return {tuple(row[:3]): self.statements.ticket(row[3:]) for row in rows}
+        rows = self._execute(self.plan.many.routed(refs)).all()
+        tickets = self.plan.many.tickets(row[3:] for row in rows)
+        return {tuple(row[:3]): ticket for row, ticket in zip(rows, tickets, strict=True)}
 
     def _create_many(self, joints: Sequence[Joint]) -> dict[int, Ticket]:
         """Create what can be; whatever stands against a ticket is told when its messages go one by one."""
