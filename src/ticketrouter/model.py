@@ -118,7 +118,7 @@ class TicketKey:
     connection_id: Id = field(validator=checks.an_id)
 
 
-trusted_key = unchecked(TicketKey)
+trusted_key: type[TicketKey] = unchecked(TicketKey)
 
 
 @frozen(weakref_slot=False)
@@ -255,7 +255,7 @@ class Change:
         )
 
 
-trusted_ticket = unchecked(Ticket)
+trusted_ticket: type[Ticket] = unchecked(Ticket)
 """Makes the ticket of a row, whose values need no checking: times in UTC."""
 
 
@@ -425,4 +425,4 @@ class Resolution:
                 assert_never(self.outcome)
 
 
-trusted_resolution = unchecked(Resolution)
+trusted_resolution: type[Resolution] = unchecked(Resolution)

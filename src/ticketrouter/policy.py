@@ -146,7 +146,7 @@ class Snapshot:
                 assert_never(self.unique_rule)
 
 
-trusted_snapshot = unchecked(Snapshot)
+trusted_snapshot: type[Snapshot] = unchecked(Snapshot)
 
 
 # --- what decide answers -------------------------------------------------------------------------------------
@@ -318,7 +318,8 @@ class Touched:
 # What decide answers with is made of a message, a snapshot and a policy, which were checked when they were made.
 _ref = unchecked(MessageRef)
 _create, _reuse, _reopen = unchecked(Create), unchecked(Reuse), unchecked(Reopen)
-_touch, trusted_touched = unchecked(Touch), unchecked(Touched)
+_touch = unchecked(Touch)
+trusted_touched: type[Touched] = unchecked(Touched)
 
 Decision: TypeAlias = Create | Reuse | Reopen | Ignore | Duplicate
 """Every answer of `decide`. The first three are for `TicketRepository.commit`; the others write nothing."""
