@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Uuid,
     create_engine,
+    event,
     text,
 )
 from sqlalchemy.exc import OperationalError
@@ -28,6 +29,7 @@ from sqlalchemy.exc import OperationalError
 from tests.backends import ONE_PER_DATABASE, Backend, Databases
 from tests.races import Cell, racetrack
 from ticketrouter import (
+    ActiveTicketExistsError,
     ConflictError,
     ContentionError,
     InboundMessage,
@@ -276,3 +278,26 @@ def test_a_stale_agent_is_told_and_not_sent_round_in_circles(databases: Database
             again = router(late, mapping).close(1, two.id)
 
     assert closed == again
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_who_cannot_see_the_key_taken_is_told_at_once(databases: Databases, level: str) -> None:
+    """On PostgreSQL no further look of such a transaction helps: it is told to begin again after one."""
+    cell = Cell("postgresql", level, UniqueRule.ACTIVE_PER_CONNECTION, old_snapshot=True)
+    looks: list[str] = []
+    with racetrack(databases, cell) as (engine, mapping):
+        with engine.begin() as early:
+            old = router(early, mapping).resolve(MESSAGE).ticket
+            router(early, mapping).close(1, old.id)
+        with engine.connect() as late:
+            assert router(late, mapping).active_tickets(1, "a") == []
+            with engine.begin() as early:
+                new = router(early, mapping).resolve(MESSAGE).ticket
+            event.listen(late, "before_cursor_execute", lambda _c, _cursor, sql, *_: looks.append(sql))
+            with pytest.raises(ContentionError, match="run the whole transaction again"):
+                router(late, mapping).reopen(1, old.id)
+        with engine.begin() as again, pytest.raises(ActiveTicketExistsError) as raised:
+            router(again, mapping).reopen(1, old.id)
+
+    assert new.id == raised.value.ticket.id
+    assert [1, 1] == [sum(sql.startswith(word) for sql in looks) for word in ("UPDATE", "SAVEPOINT")]

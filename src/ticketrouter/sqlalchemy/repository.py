@@ -19,7 +19,13 @@ from sqlalchemy.orm import Session, scoped_session
 
 from ticketrouter.batch import Joined, Joint, Run
 from ticketrouter.checks import Id, as_member, as_utc
-from ticketrouter.errors import ConflictError, InvalidMessageError, RepositoryError, TicketRouterError
+from ticketrouter.errors import (
+    ConflictError,
+    ContentionError,
+    InvalidMessageError,
+    RepositoryError,
+    TicketRouterError,
+)
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.log import logger
 from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, bumped, id_order, key_order
@@ -37,6 +43,8 @@ from ticketrouter.sqlalchemy.statements import ASK_VARIABLE, Sent, Statements
 
 _T = TypeVar("_T")
 _SYNC_HOSTS = (Session, Connection, scoped_session)
+_ONE_SNAPSHOT = {"REPEATABLE READ", "SERIALIZABLE"}
+"""The levels at which a transaction of PostgreSQL sees nothing that is newer than its first look."""
 _ASYNC_HOSTS = (AsyncSession, AsyncConnection, async_scoped_session)
 
 
@@ -791,6 +799,11 @@ class _Work:
             if fault_of(error) is not Fault.TAKEN:
                 raise
             self._refuse_stranger(key)
+            if needs_savepoint and self.connection.get_isolation_level() in _ONE_SNAPSHOT:
+                # Who took it is newer than all that this transaction can see.
+                raise ContentionError(
+                    "roll back and run the whole transaction again (the key was taken meanwhile)"
+                ) from error
             raise ConflictError("the key was taken meanwhile") from error
 
     def _claim(self, lookup: Lookup) -> None:
