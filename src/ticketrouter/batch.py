@@ -41,6 +41,7 @@ from ticketrouter.policy import (
     counting,
     decide,
 )
+from ticketrouter.unchecked import unchecked
 
 MOST = 10_000
 """The most messages that `resolve_many` takes: a batch is one transaction, whose locks others wait for."""
@@ -180,7 +181,7 @@ class Plan:
         return bumped(before, count, planned.at)
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Run:
     """Messages of a batch on one key, one after another, which all join its active ticket if there is one.
 
@@ -211,7 +212,10 @@ class Run:
         return Unread(None, add) if set_to is None else Unread(set_to + add)
 
 
-@frozen
+trusted_run: type[Run] = unchecked(Run)
+
+
+@frozen(weakref_slot=False)
 class Joined:
     """What became of a Run that met its ticket.
 
@@ -224,26 +228,30 @@ class Joined:
     other_active: tuple[Ticket, ...] = ()
 
 
+trusted_joined: type[Joined] = unchecked(Joined)
+
+
 def runs_of(asked: Sequence[Asked]) -> list[Run] | None:
     """Return the Runs that a batch consists of; None: some of its messages depend on each other in other ways."""
     runs: dict[_Contact, Run] = {}
-    counted: dict[tuple[int, MessageKind, bool], Unread] = {}
+    counted: dict[tuple[int, MessageKind, bool], tuple[Unread, bool]] = {}
     for place, (message, policy, now) in enumerate(asked):
-        company_id, connection_id, group_id = message.company_id, message.connection_id, message.group_id
-        kind = id(policy), message.kind, group_id is None
         if message.message_id is not None:
             return None
-        if (unread := counted.get(kind)) is None:
-            if policy.of(message).scope is not Scope.CONNECTION:
+        connection_id, group_id = message.connection_id, message.group_id
+        kind = id(policy), message.kind, group_id is None
+        known = counted.get(kind)
+        if known is None:
+            chosen = policy.of(message)
+            if chosen.scope is not Scope.CONNECTION:
                 return None
-            unread = counted[kind] = counting(evolve(message, unread_messages=None), policy)
-        if message.unread_messages is not None:
-            unread = counting(message, policy)
-        contact = company_id, message.contact_id if group_id is None else group_id
+            unread = counting(evolve(message, unread_messages=None), policy)
+            known = counted[kind] = unread, chosen.reopen.window is not None
+        unread = known[0] if message.unread_messages is None else counting(message, policy)
+        contact = message.company_id, message.contact_id if group_id is None else group_id
         run = runs.get(contact)
         if run is None:
-            closed = policy.of(message).reopen.window is not None
-            runs[contact] = Run((*contact, connection_id), [place], [unread], [now], closed)
+            runs[contact] = trusted_run((*contact, connection_id), [place], [unread], [now], known[1])
         elif run.key[2] != connection_id:
             return None
         else:

@@ -1060,7 +1060,7 @@ def _joined_together(
     for run, joined in zip(runs, met or (), strict=met is not None):
         if isinstance(joined, Joined):
             for place, ticket in zip(run.places, joined.tickets, strict=True):
-                found[place] = Resolution(reused, on_key, joined.other_active, ticket)
+                found[place] = trusted_resolution(reused, on_key, joined.other_active, ticket)
         else:
             for place in run.places:
                 found[place] = joined

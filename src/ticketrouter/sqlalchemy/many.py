@@ -35,7 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from ticketrouter.batch import Joined, Joint, Run
+from ticketrouter.batch import Joined, Joint, Run, trusted_joined
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.model import Ticket, UniqueRule, id_order, key_order, newest_first
@@ -272,22 +272,23 @@ class ManyStatements:
         """Return what the rows of `touch` say of each run."""
         met: list[list[Ticket] | None] = [None] * len(runs)
         elsewhere: dict[int, list[Ticket]] = {}
+        untold, undecoded = self._untold, self._undecoded
         for number, is_on_key, *cells in rows:
-            place = number - 1
-            for at, of_key in self._untold:
-                cells[at] = runs[place].key[of_key]
-            for at in self._undecoded:
-                if cells[at] is not None:
-                    cells[at] = decode_id(cells[at])
+            run = runs[number - 1]
+            for at, of_key in untold:
+                cells[at] = run.key[of_key]
+            for at in undecoded:
+                if (text := cells[at]) is not None:
+                    cells[at] = decode_id(text)
             if is_on_key:
-                met[place] = self._as_left(runs[place], cells)
+                met[number - 1] = self._as_left(run, cells)
             else:
-                elsewhere.setdefault(place, []).append(self._of_one.ticket(cells))
+                elsewhere.setdefault(number - 1, []).append(self._of_one.ticket(cells))
         others = {place: tuple(newest_first(tickets)) for place, tickets in elsewhere.items()}
         return [
             self._missed(runs[place], others.get(place, ()))
             if tickets is None
-            else Joined(tickets, others.get(place, ()))
+            else trusted_joined(tickets, others.get(place, ()))
             for place, tickets in enumerate(met)
         ]
 

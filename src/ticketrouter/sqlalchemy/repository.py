@@ -523,7 +523,11 @@ class _Work:
     def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
         if not self.plan.many.touches or not self._takes_many(run.key[0] for run in runs):
             return None
-        return self.plan.many.joined(runs, self._execute(self.plan.many.touch(runs)).all())
+        # Neighbours in the index are found faster one after another.
+        sent = sorted(runs, key=lambda run: str(run.key[1]))
+        joined = self.plan.many.joined(sent, self._execute(self.plan.many.touch(sent)).all())
+        found = {id(run): each for run, each in zip(sent, joined, strict=True)}
+        return [found[id(run)] for run in runs]
 
     def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
         refs = [ref for lookup in lookups if (ref := self._ref_of(lookup)) is not None]
