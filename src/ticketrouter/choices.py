@@ -132,7 +132,7 @@ class Policy:
 
     def of(self, message: InboundMessage) -> Policy:
         """Return the Policy that holds for this message: `groups` in a group chat, where there is one."""
-        return self.groups if message.is_group and self.groups is not None else self
+        return self.groups if self.groups is not None and message.is_group else self
 
     def effect(self, message: InboundMessage) -> Effect:
         """Return what this message may do."""

@@ -25,10 +25,13 @@ from ticketrouter.model import (
     Ticket,
     TicketKey,
     UniqueRule,
+    altered,
     bumped,
+    elsewhere,
     id_order,
     newest,
     trusted_key,
+    trusted_ticket,
 )
 from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
 from ticketrouter.policy import (
@@ -126,7 +129,7 @@ class InMemoryTicketRepository:
             here = [ticket for ticket in active if ticket.connection_id == key.connection_id]
             if (ticket := newest(here)) is None:
                 return self.load(touch.lookup)
-            others = () if len(active) == len(here) else Snapshot(active).active_elsewhere(key.connection_id)
+            others = () if len(active) == len(here) else elsewhere(active, key.connection_id)
             now = bumped(ticket, unread.after(ticket.unread_messages), touch.at)
             self._tickets[now.id] = now
             if ref is not None:
@@ -177,7 +180,7 @@ class InMemoryTicketRepository:
             for ticket in self._moved(move):
                 key = move.after(ticket.key)
                 self._take_from_its_contact(ticket)
-                self._put(evolve(ticket, contact_id=key.contact_id, connection_id=key.connection_id))
+                self._put(altered(ticket, contact_id=key.contact_id, connection_id=key.connection_id))
             if move.part is KeyPart.CONNECTION:
                 for (company_id, connection_id, message_id), to in tuple(self._routed.items()):
                     if (company_id, connection_id) == (move.company_id, move.source_id):
@@ -206,9 +209,10 @@ class InMemoryTicketRepository:
 
     def _create(self, decision: Create) -> Ticket:
         self._refuse_taken(decision.key)
+        at = _at(decision)
         status = self._statuses.of_new(is_group=decision.is_group, accepted=decision.accepted)
         return self._put(
-            Ticket(
+            trusted_ticket(
                 id=self._new_id(),
                 company_id=decision.key.company_id,
                 contact_id=decision.key.contact_id,
@@ -218,27 +222,27 @@ class InMemoryTicketRepository:
                 unread_messages=decision.unread_messages,
                 user_id=decision.user_id,
                 queue_id=decision.queue_id,
-                created_at=decision.at,
-                updated_at=decision.at,
+                created_at=at,
+                updated_at=at,
             )
         )
 
     def _reuse(self, decision: Reuse) -> Ticket:
         ticket = self._still(decision.ticket, active=True)
         unread = decision.unread.after(ticket.unread_messages)
-        return self._put(bumped(ticket, unread, decision.at))
+        return self._put(bumped(ticket, unread, _at(decision)))
 
     def _reopen(self, decision: Reopen) -> Ticket:
         ticket = self._still(decision.ticket, active=False)
         self._refuse_taken(ticket.key, besides=ticket)
         return self._put(
-            evolve(
+            altered(
                 ticket,
                 status=self._statuses.of_reopened(accepted=decision.accepted),
                 user_id=decision.user_id,
                 queue_id=decision.queue_id,
                 unread_messages=decision.unread.after(ticket.unread_messages),
-                updated_at=decision.at,
+                updated_at=_at(decision),
                 closed_at=None,
             )
         )
@@ -247,20 +251,18 @@ class InMemoryTicketRepository:
         ticket = self._still(decision.ticket, active=True)
         if (ticket.status, ticket.user_id) != (decision.ticket.status, decision.ticket.user_id):
             raise ConflictError("the ticket was changed meanwhile")
-        return self._put(
-            evolve(ticket, status=self._statuses.accepted, user_id=decision.user_id, updated_at=decision.at)
-        )
+        accepted = self._statuses.accepted
+        return self._put(altered(ticket, status=accepted, user_id=decision.user_id, updated_at=_at(decision)))
 
     def _close(self, decision: Close) -> Ticket:
         ticket = self._still(decision.ticket, active=True)
-        return self._put(
-            evolve(ticket, status=self._statuses.closed, updated_at=decision.at, closed_at=decision.at)
-        )
+        at = _at(decision)
+        return self._put(altered(ticket, status=self._statuses.closed, updated_at=at, closed_at=at))
 
     def _transfer(self, decision: Transfer) -> Ticket:
         ticket = self._still(decision.ticket, active=True)
         self._refuse_taken(evolve(ticket.key, connection_id=decision.connection_id), besides=ticket)
-        return self._put(evolve(ticket, connection_id=decision.connection_id, updated_at=decision.at))
+        return self._put(altered(ticket, connection_id=decision.connection_id, updated_at=_at(decision)))
 
     def _joined(self, joint: Joint) -> Ticket | None:
         places = [_place(ref) for ref in joint.message_refs]
@@ -342,14 +344,14 @@ class InMemoryTicketRepository:
     def _consistent(self, ticket: Ticket) -> Ticket:
         # An active ticket has no time of closing, and a closed one has one, as in a column we keep ourselves.
         if self._is_active(ticket):
-            return evolve(ticket, closed_at=None)
-        return evolve(ticket, closed_at=ticket.closed_at or ticket.updated_at)
+            return altered(ticket, closed_at=None)
+        return altered(ticket, closed_at=ticket.closed_at or ticket.updated_at)
 
     def _is_active(self, ticket: Ticket) -> bool:
         return self._statuses.is_active(ticket.status)
 
     def _those(self, index: Mapping[_Contact, Iterable[Id]], contact: _Contact) -> list[Ticket]:
-        return [self._tickets[each] for each in index.get(contact, ())]
+        return list(map(self._tickets.__getitem__, index.get(contact, ())))
 
     def _active_on(self, key: TicketKey) -> Ticket | None:
         active = self._those(self._active_of, (key.company_id, key.contact_id))
@@ -403,6 +405,11 @@ class InMemoryTicketRepository:
             return None
         place = (lookup.company_id, lookup.connection_id, lookup.message_id)
         return self._tickets.get(self._routed[place][0]) if place in self._routed else None
+
+
+def _at(decision: Write) -> datetime:
+    """Return the time of a write in UTC, which a Ticket must have, whoever made the decision."""
+    return checks.as_utc("at", decision.at)
 
 
 def _place(ref: MessageRef) -> tuple[Id, Id, Id]:

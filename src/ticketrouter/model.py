@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import assert_never
+from operator import attrgetter
+from typing import Any, assert_never
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 from attrs.validators import optional
 
 from ticketrouter import checks
@@ -277,6 +278,15 @@ def bumped(ticket: Ticket, unread_messages: int, updated_at: datetime) -> Ticket
     )
 
 
+_NAMES = [each.name for each in fields(Ticket)]
+_values_of = attrgetter(*_NAMES)
+
+
+def altered(ticket: Ticket, **changes: Any) -> Ticket:
+    """Return the ticket with other values that need no checking: what `evolve` does, and checks."""
+    return trusted_ticket(**(dict(zip(_NAMES, _values_of(ticket), strict=True)) | changes))
+
+
 def as_tuple(tickets: Iterable[Ticket]) -> tuple[Ticket, ...]:
     """Return the tickets as a value that nobody can change."""
     return tuple(tickets)
@@ -299,6 +309,12 @@ def newest_first(tickets: Iterable[Ticket]) -> list[Ticket]:
         The last touched first; among equals the highest id first.
     """
     return sorted(tickets, key=_recency, reverse=True)
+
+
+def elsewhere(tickets: Iterable[Ticket], connection_id: Id) -> tuple[Ticket, ...]:
+    """Return those on other connections, newest first."""
+    others = [ticket for ticket in tickets if ticket.connection_id != connection_id]
+    return tuple(newest_first(others) if len(others) > 1 else others)
 
 
 def _recency(ticket: Ticket) -> tuple[datetime, int, Id]:

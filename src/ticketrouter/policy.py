@@ -24,8 +24,8 @@ from ticketrouter.model import (
     TicketKey,
     UniqueRule,
     as_tuple,
+    elsewhere,
     newest,
-    newest_first,
 )
 from ticketrouter.unchecked import unchecked
 
@@ -132,8 +132,7 @@ class Snapshot:
 
     def active_elsewhere(self, connection_id: Id) -> tuple[Ticket, ...]:
         """Return what the contact has active on other connections, newest first."""
-        others = [t for t in self.active if t.connection_id != connection_id]
-        return tuple(newest_first(others)) if others else ()
+        return elsewhere(self.active, connection_id)
 
     def in_the_way(self) -> Ticket | None:
         """Return the row beside which the unique rule allows no new one."""

@@ -8,7 +8,7 @@ message ids came before, and which closed tickets no message can meet again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
@@ -26,11 +26,13 @@ from ticketrouter.memory import InMemoryTicketRepository
 from ticketrouter.model import InboundMessage, Outcome, Reason, StatusScheme, Ticket, TicketKey
 from ticketrouter.policy import Create, Lookup, Snapshot, Touch, Touched
 from ticketrouter.router import PolicyChoice, TicketRouter
+from ticketrouter.unchecked import unchecked
 
 Connection: TypeAlias = tuple[Id, Id]
 """A company, and one of its connections."""
 
 _OPENS = frozenset({Outcome.CREATED, Outcome.REOPENED})
+_IGNORED, _DUPLICATE = Outcome.IGNORED, Outcome.DUPLICATE
 _FEWEST_DROPPED = 1_000
 """From how many closed tickets on it is worth while to look which can be dropped."""
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -40,7 +42,7 @@ class UnorderedLogError(InvalidMessageError):
     """A message of the log is much older than what stood before it: the log is not in the order of time."""
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Answer:
     """What one policy made of a message.
 
@@ -57,7 +59,10 @@ class Answer:
     connection_id: Id | None
 
 
-@frozen
+_answer = unchecked(Answer)
+
+
+@frozen(weakref_slot=False)
 class Step:
     """One message of the log, and what each policy made of it.
 
@@ -77,9 +82,13 @@ class Step:
     def differs(self) -> bool:
         """Whether two policies disagree on what became of the message, or on the reason."""
         first = self.answers[0]
-        return any(
-            each.outcome is not first.outcome or each.reason is not first.reason for each in self.answers
-        )
+        for each in self.answers:  # a loop, because every message of a long log is asked
+            if each.outcome is not first.outcome or each.reason is not first.reason:
+                return True
+        return False
+
+
+_step = unchecked(Step)
 
 
 @frozen
@@ -193,15 +202,15 @@ class Replay:
         self._at = at = self._time(message, redelivered=before is not None)
         # Which ids came before is known here, once for all policies.
         plain = message if place is None else _without_id(message)
-        closed = tuple([lane.close_idle(at) for lane in self._lanes.values()])
         given = before or self._nothing
-        answers = tuple(
-            [lane.route(plain, at, routed) for lane, routed in zip(self._lanes.values(), given, strict=True)]
-        )
+        closed: list[tuple[Ticket, ...]] = []
+        answers: list[Answer] = []
+        for lane, routed in zip(self._lanes.values(), given, strict=True):
+            closed.append(lane.close_idle(at))
+            answers.append(lane.route(plain, at, routed))
         if place is not None:
-            contact_id = message.contact_id if message.group_id is None else message.group_id
-            self._ids.record(place, at, _given(contact_id, given, answers))
-        return Step(message, at, answers, closed)
+            self._ids.record(place, at, _given(message.key.contact_id, given, answers))
+        return _step(message, at, tuple(answers), tuple(closed))
 
     def _time(self, message: InboundMessage, *, redelivered: bool) -> datetime:
         sent_at = message.sent_at
@@ -213,8 +222,11 @@ class Replay:
         return max(sent_at, self._at)
 
 
+_message = unchecked(InboundMessage)
+
+
 def _without_id(message: InboundMessage) -> InboundMessage:
-    return InboundMessage(
+    plain = _message(
         message.company_id,
         message.contact_id,
         message.connection_id,
@@ -223,6 +235,8 @@ def _without_id(message: InboundMessage) -> InboundMessage:
         unread_messages=message.unread_messages,
         kind=message.kind,
     )
+    object.__setattr__(plain, "key", message.key)
+    return plain
 
 
 _Place: TypeAlias = tuple[Id, Id, Id]
@@ -237,15 +251,18 @@ def _place_of(message: InboundMessage) -> _Place | None:
     return message.company_id, message.connection_id, message.message_id
 
 
-def _given(contact_id: Id, before: _Before, answers: tuple[Answer, ...]) -> _Before:
+def _given(contact_id: Id, before: _Before, answers: Sequence[Answer]) -> _Before:
     """Return what an id has been given: the first ticket under each policy, which may differ."""
-    pairs: dict[Id, _Routed] = {}  # one for all policies that have the same ticket
-    return tuple(
-        [
-            was if was is not None or to is None else pairs.setdefault(to, (to, contact_id))
-            for was, to in zip(before, [answer.ticket_id for answer in answers], strict=True)
-        ]
-    )
+    given: list[_Routed | None] = []
+    last: _Routed | None = None  # one pair for all policies in a row that have the same ticket
+    for was, answer in zip(before, answers, strict=True):
+        to = answer.ticket_id
+        if was is not None or to is None:
+            given.append(was)
+        else:
+            last = last if last is not None and last[0] == to else (to, contact_id)
+            given.append(last)
+    return tuple(given)
 
 
 class _MessageIds:
@@ -307,19 +324,17 @@ class _Lane:
         self._clock.at = at
         self.tickets.routed = routed
         found = self._router.resolve(message)
-        ticket = None if found.outcome is Outcome.IGNORED else found.ticket
-        if ticket is None:
-            answer = Answer(found.outcome, found.reason, None, None)
-        elif found.outcome is Outcome.DUPLICATE:
-            answer = Answer(found.outcome, found.reason, ticket.id, None)
-        else:
-            answer = Answer(found.outcome, found.reason, ticket.id, ticket.connection_id)
-        self.count.outcomes[found.outcome] += 1
-        if ticket is not None and found.outcome in _OPENS:
+        outcome = found.outcome
+        self.count.outcomes[outcome] += 1
+        if outcome is _IGNORED:
+            return _answer(outcome, found.reason, None, None)
+        ticket = found.ticket
+        if outcome in _OPENS:
             self.count.opened(ticket, at)
             if self._close_after is not None:
                 self._watch(ticket, self._close_after)
-        return answer
+        connection_id = None if outcome is _DUPLICATE else ticket.connection_id
+        return _answer(outcome, found.reason, ticket.id, connection_id)
 
     def close_idle(self, now: datetime) -> tuple[Ticket, ...]:
         """Close what has been idle for long enough, each ticket at the time at which it had been."""

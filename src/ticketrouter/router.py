@@ -49,6 +49,7 @@ from ticketrouter.model import (
     StatusScheme,
     Ticket,
     TicketKey,
+    altered,
     newest_first,
     trusted_resolution,
 )
@@ -1175,6 +1176,6 @@ def _with_change(answer: Write | Keep, ticket: Ticket | None) -> Ticket:
         case Keep():
             return ticket
         case Create():
-            return evolve(ticket, change=Change.between(None, ticket))
+            return altered(ticket, change=Change.between(None, ticket))
         case _:
-            return evolve(ticket, change=Change.between(answer.ticket, ticket))
+            return altered(ticket, change=Change.between(answer.ticket, ticket))

@@ -7,6 +7,7 @@ each takes a quarter to a half of the time.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, TypeVar
 
 from attrs import AttrsInstance, field, fields, make_class
@@ -32,10 +33,12 @@ def unchecked(kind: type[_Value]) -> type[_Value]:
         each.name: field(default=each.default, alias=each.alias, kw_only=each.kw_only)
         for each in fields(kind)
     }
+    slots: Any = vars(kind)["__slots__"]
+    cached = {name: cached_property[None](_nothing) for name in slots if name not in parts}
     maker: Any = make_class(
         f"Unchecked{kind.__name__}",
         parts,
-        class_body={"__attrs_post_init__": become},
+        class_body={"__attrs_post_init__": become, **cached},
         eq=False,
         repr=False,
         slots=True,
@@ -43,3 +46,7 @@ def unchecked(kind: type[_Value]) -> type[_Value]:
     )
     result: type[_Value] = maker
     return result
+
+
+def _nothing(_: object) -> None:
+    """Stand for a cached property, of which only the slot is needed."""

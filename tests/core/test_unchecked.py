@@ -22,6 +22,7 @@ TICKET = Ticket(7, 1, "contact", 3, "open", is_group=True, unread_messages=2, us
 REF = MessageRef(KEY, "wamid.1")
 VALUES = [
     KEY,
+    InboundMessage(1, "participant", 3, group_id="group", sent_at=NOW),
     TICKET,
     REF,
     Lookup(1, "contact", 3, Scope.CONTACT, "wamid.1", closed=False, claim=True, overtaken=True),

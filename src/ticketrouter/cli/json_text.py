@@ -31,7 +31,7 @@ def loads(text: str) -> Json:
             nested, or holds a number of thousands of digits.
     """
     try:
-        value: Json = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        value: Json = _decoder.decode(text)
     except json.JSONDecodeError as error:
         where = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
         raise InvalidMessageError(WHOLE, text, f"JSON ({error.msg}, {where})") from None
@@ -68,9 +68,15 @@ def _no_constant(word: str) -> NoReturn:
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    for name, value in pairs:
-        if name in found:
-            raise InvalidMessageError(name, value, "given once")
-        found[name] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        known: set[str] = set()
+        for name, value in pairs:
+            if name in known:
+                raise InvalidMessageError(name, value, "given once")
+            known.add(name)
     return found
+
+
+# Made once: `json.loads` would make one for every line.
+_decoder = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique)

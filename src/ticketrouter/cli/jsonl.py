@@ -18,6 +18,7 @@ from ticketrouter.model import InboundMessage
 
 _FIELDS = {each.name: each.default is NOTHING for each in fields(InboundMessage)}
 """Each field of a message, and whether it must be given."""
+_REQUIRED = frozenset(name for name, required in _FIELDS.items() if required)
 
 _WEBHOOK = frozenset({"object", "entry"})
 """What a body of `whatsapp-cloud` has."""
@@ -41,15 +42,20 @@ def parse(text: str) -> tuple[Item, ...]:
 def _item(value: Json) -> Message | Bad:
     if not isinstance(value, dict):
         raise InvalidMessageError(WHOLE, value, "a JSON object")
-    for name in value:
-        if name not in _FIELDS:
-            problem = f"is no field of a message ({', '.join(_FIELDS)}): {shown(value[name])}"
-            return Bad(name, value[name], problem, OTHER_FORMAT if value.keys() >= _WEBHOOK else "")
-    for name, required in _FIELDS.items():
-        if required and name not in value:
-            return Bad.missing(name)
-    given: dict[str, Any] = value | ({"sent_at": _time(value["sent_at"])} if "sent_at" in value else {})
+    if not _REQUIRED <= value.keys() <= _FIELDS.keys():
+        return _misnamed(value)
+    given: dict[str, Any] = value
+    if "sent_at" in value:
+        given["sent_at"] = _time(value["sent_at"])
     return Message(InboundMessage(**given))
+
+
+def _misnamed(value: dict[str, Json]) -> Bad:
+    for name, given in value.items():
+        if name not in _FIELDS:
+            problem = f"is no field of a message ({', '.join(_FIELDS)}): {shown(given)}"
+            return Bad(name, given, problem, OTHER_FORMAT if value.keys() >= _WEBHOOK else "")
+    return Bad.missing(next(name for name in _FIELDS if name in _REQUIRED and name not in value))
 
 
 def _time(value: Json) -> datetime | None:

@@ -6,6 +6,7 @@ whatever else there is to say goes to standard error.
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from collections.abc import Callable, Generator, Iterable
@@ -150,6 +151,7 @@ def replay(
                 run.watchers.append(_differences_to(stack.enter_context(written(differences)), policies))
             if html is not None:
                 stack.enter_context(_page_to(html, run))
+            stack.enter_context(_few_collections())
             stream = stack.enter_context(opened(log))
             lines = stack.enter_context(watched(stream, standard_error()))
             run.feed(items(lines, file=log, format_=format_, company_id=company))
@@ -260,6 +262,17 @@ def _page_to(file: str, run: Run) -> Generator[None, None, None]:
         run.watchers.extend((timeline.watch, contacts.watch))
         yield
         stream.write(html(run.result, timeline, contacts.chosen()))
+
+
+@contextmanager
+def _few_collections() -> Generator[None, None, None]:
+    """Have Python look for circles seldom: a replay makes none, and keeps millions of ids to look through."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100 * usual[0], *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _print(result: Result, output: str, limit: int) -> None:

@@ -1,12 +1,13 @@
 """The tickets of some contacts, for a picture: those on which the policies differ first.
 
 Law of this file: which contacts these are is known at the end only, so that what happened waits in a temporary
-file, and what is held is a few numbers for each contact of the log. What is then shown has an upper bound.
+file, and what is held is a few numbers for each contact of the log. What is then shown has an upper bound. That file
+is nobody else's, and is written in Python's own form of plain values, in blocks: JSON would take as long as routing.
 """
 
 from __future__ import annotations
 
-import json
+import marshal
 from collections import Counter
 from collections.abc import Iterator
 from tempfile import TemporaryFile
@@ -23,8 +24,12 @@ MOST_CONTACTS = 40
 MOST_MESSAGES = 200
 """How many messages of a contact are shown, the first ones."""
 
-_OPENS = frozenset({Outcome.CREATED, Outcome.REOPENED})
+_OPENS = frozenset({Outcome.CREATED.value, Outcome.REOPENED.value})
+_BLOCK = 1_000
+"""How many records are written at once."""
 _Contact: TypeAlias = tuple[Id, Id]
+_Record: TypeAlias = tuple[Any, ...]
+"""The number of a contact; and the policy, the ticket and the time of a closing, or the fields of a Mark."""
 
 
 @define
@@ -92,7 +97,9 @@ class Contacts:
     """What happened to the tickets of every contact, on a temporary file; close it."""
 
     def __init__(self) -> None:
-        self._file: IO[str] = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it lives as long as this
+        self._file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - it lives as long as this
+        self._block: list[_Record] = []
+        self._blocks = 0
         self._numbers: dict[_Contact, int] = {}
         self._messages: Counter[int] = Counter()
         self._differences: Counter[int] = Counter()
@@ -107,20 +114,25 @@ class Contacts:
             for ticket in closed:
                 number = self._number((ticket.company_id, ticket.contact_id))
                 at = (ticket.closed_at or step.at).timestamp()
-                self._write(number, [lane, plain_id(ticket.id), round(at * 1000)])
+                self._block.append((number, lane, plain_id(ticket.id), round(at * 1000)))
         key, message = step.message.key, step.message
         number = self._number((key.company_id, key.contact_id))
         self._messages[number] += 1
         self._differences[number] += step.differs
         answers = [
-            (each.outcome, each.reason, plain_id(each.ticket_id), plain_id(each.connection_id))
+            (
+                each.outcome._value_,
+                each.reason._value_,
+                plain_id(each.ticket_id),
+                plain_id(each.connection_id),
+            )
             for each in step.answers
         ]
         at = round(step.at.timestamp() * 1000)
-        self._write(
-            number,
-            [line, at, plain_id(message.message_id), plain_id(key.connection_id), message.kind, answers],
-        )
+        message_id, connection_id = plain_id(message.message_id), plain_id(key.connection_id)
+        self._block.append((number, line, at, message_id, connection_id, message.kind._value_, answers))
+        if len(self._block) >= _BLOCK:
+            self._write()
 
     def chosen(self) -> list[Contact]:
         """Return the contacts to show: most differences first, then most messages, then the first in the log."""
@@ -131,9 +143,9 @@ class Contacts:
         keys = list(self._numbers)
         shown = {number: self._contact(number, keys[number]) for number in order[:MOST_CONTACTS]}
         open_: dict[tuple[int, int, int | str], Span] = {}
-        for number, record in self._records():
-            if number in shown:
-                _add(shown[number], number, record, open_)
+        for record in self._records():
+            if record[0] in shown:
+                _add(shown[record[0]], record, open_)
         return list(shown.values())
 
     def _contact(self, number: int, key: _Contact) -> Contact:
@@ -145,23 +157,24 @@ class Contacts:
     def _number(self, contact: _Contact) -> int:
         return self._numbers.setdefault(contact, len(self._numbers))
 
-    def _write(self, number: int, record: list[Any]) -> None:
-        # The number stands first, so that most lines need not be read as JSON.
-        self._file.write(f"{number} {json.dumps(record)}\n")
+    def _write(self) -> None:
+        marshal.dump(self._block, self._file)
+        self._block = []
+        self._blocks += 1
 
-    def _records(self) -> Iterator[tuple[int, str]]:
+    def _records(self) -> Iterator[_Record]:
+        self._write()
         self._file.seek(0)
-        for line in self._file:
-            number, _, record = line.partition(" ")
-            yield int(number), record
+        for _ in range(self._blocks):
+            yield from marshal.load(self._file)  # noqa: S302 - what we have written ourselves
 
 
-def _add(contact: Contact, number: int, record: str, open_: dict[tuple[int, int, int | str], Span]) -> None:
-    match json.loads(record):
-        case [lane, ticket, at]:
+def _add(contact: Contact, record: _Record, open_: dict[tuple[int, int, int | str], Span]) -> None:
+    match record:
+        case (number, lane, ticket, at):
             if (span := open_.pop((number, lane, ticket), None)) is not None:
                 span.end = at
-        case [line, at, message, connection, kind, answers]:
+        case (number, line, at, message, connection, kind, answers):
             if len(contact.marks) == MOST_MESSAGES:
                 return
             contact.marks.append(Mark(line, at, message, connection, kind, answers))
