@@ -30,22 +30,9 @@ from ticketrouter.errors import RepositoryError
 from ticketrouter.lifecycle import Accept, Close, Transfer, Write
 from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Unread
 
-FIELDS = (
-    "id",
-    "company_id",
-    "contact_id",
-    "connection_id",
-    "status",
-    "is_group",
-    "unread_messages",
-    "user_id",
-    "queue_id",
-    "created_at",
-    "updated_at",
-    "closed_at",
-)
+FIELDS = tuple(column.attname for column in TicketRow._meta.concrete_fields)  # noqa: SLF001 - Django has it documented
 RACES = {
-    constraint.name: ", ".join(f"{model._meta.db_table}.{field}" for field in constraint.fields)  # noqa: SLF001 - Django's own documentation uses _meta
+    constraint.name: ", ".join(f"{model._meta.db_table}.{field}" for field in constraint.fields)  # noqa: SLF001
     for model in (TicketRow, RoutedMessage)
     for constraint in model._meta.constraints  # noqa: SLF001
 }
