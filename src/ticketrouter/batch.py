@@ -40,6 +40,7 @@ from ticketrouter.policy import (
     Unread,
     counting,
     decide,
+    trusted_snapshot,
 )
 from ticketrouter.unchecked import unchecked
 
@@ -348,8 +349,8 @@ class _Folding:
             routed = self._tickets[self._routed[place]] if place in self._routed else routed
         if seen.unique_rule is UniqueRule.ONE_PER_CONTACT and occupant is None and contact in self._only:
             occupant = self._tickets[self._only[contact]]
-        return Snapshot(
-            active=[self._tickets[each] for each in self._active.get(contact, ())],
+        return trusted_snapshot(
+            active=tuple([self._tickets[each] for each in self._active.get(contact, ())]),
             latest_closed=seen.latest_closed,
             occupant=None if occupant is None else self._tickets.get(occupant.id, occupant),
             routed=None if routed is None else self._tickets.get(routed.id, routed),

@@ -39,7 +39,7 @@ from ticketrouter.batch import Joined, Joint, Run, trusted_joined
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.model import Ticket, UniqueRule, id_order, key_order, newest_first
-from ticketrouter.policy import Lookup, MessageRef, Snapshot
+from ticketrouter.policy import Lookup, MessageRef, Snapshot, trusted_snapshot
 from ticketrouter.sqlalchemy.mapping import KEY
 from ticketrouter.sqlalchemy.rows import SentRows
 from ticketrouter.sqlalchemy.statements import Sent, Statements
@@ -215,8 +215,8 @@ class ManyStatements:
             contact = lookup.company_id, lookup.contact_id
             here = [each for each in closeds.get(contact, ()) if _in_scope(each, lookup)]
             in_the_way = [each for each in rows.get(contact, ()) if self._is_in_the_way(each, lookup)]
-            return Snapshot(
-                active=actives.get(contact, ()),
+            return trusted_snapshot(
+                active=tuple(actives.get(contact, ())),
                 latest_closed=max(here, key=_closing, default=None) if lookup.closed else None,
                 occupant=in_the_way[0] if in_the_way else None,
                 routed=routed.get(self.place(lookup)) if routed else None,
@@ -297,7 +297,7 @@ class ManyStatements:
         rule = self._of_one.rule
         if run.closed or rule is not UniqueRule.ACTIVE_PER_CONNECTION:
             return None
-        return Snapshot(others, unique_rule=rule)
+        return trusted_snapshot(others, unique_rule=rule)
 
     def _as_left(self, run: Run, cells: list[Any]) -> list[Ticket]:
         """Return the ticket as each message of a run leaves it, from the cells that it had before."""
