@@ -45,7 +45,7 @@ COLUMNS = {
         ("postgresql", "SERIALIZABLE"),
     ],
 }
-BLOCKED = 0.3
+BLOCKED = 0.1
 """How long the loser is given to come to a lock, or through, in seconds: the winner then commits."""
 
 Act: TypeAlias = Callable[[TicketRouter], Resolution | Ticket]
