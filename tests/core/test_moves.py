@@ -124,6 +124,12 @@ def test_duplicates_that_were_there_before_are_left_alone_at_the_target_and_ende
     assert (Closing(at_source[0], at_source[1]),) == plan(Survey([1, 2], at_target + at_source)).closes
 
 
+@pytest.mark.parametrize("on_collision", OnCollision)
+def test_a_ticket_alone_on_its_key_is_no_collision(on_collision):
+    """A repository may name tickets that share no key: none of them is closed or refused, whatever the choice."""
+    assert () == plan(Survey([7], [a_ticket(7), target_of(MERGE, connection_id=THERE)]), on_collision).closes
+
+
 def test_a_row_in_the_way_blocks_the_move():
     """The error names it and the rule."""
     row = target_of(MERGE, status="closed")
@@ -149,6 +155,8 @@ def test_a_move_has_two_valid_ends_that_differ(field, values):
         Move(KeyPart.CONTACT, *values)
 
     assert field == caught.value.field
+    value = dict(zip(("company_id", "source_id", "target_id"), values, strict=True))[field]
+    assert value is caught.value.value
 
 
 def test_a_key_of_another_company_is_not_concerned():

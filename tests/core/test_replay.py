@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,6 +43,16 @@ POLICIES: dict[str, PolicyChoice] = {
     "always": Policy(reopen=Reopen.always()),
     "by key": lambda key: TWO_HOURS if key.connection_id == 10 else NEVER,
 }
+
+
+def _kept_bytes(days: int) -> int:
+    """How many bytes a replay keeps after so many days, of 100 messages with ids each, from as many contacts."""
+    before, _ = tracemalloc.get_traced_memory()
+    replay = Replay({"never": NEVER, "two hours": TWO_HOURS}, close_after=HOUR, remember=48 * HOUR)
+    for number in range(100 * days):
+        replay.route(message(number * 24 / 100, contact_id=number % 100, message_id=f"wamid.{number}"))
+    after, _ = tracemalloc.get_traced_memory()
+    return after - before
 
 
 def time_of(message: InboundMessage) -> datetime:
@@ -201,6 +212,17 @@ class TestByHand:
             "always": 5,
             "by key": 5,
         }
+
+    def test_memory_does_not_grow_with_the_log(self, monkeypatch):
+        """What is kept is what is active, may be reopened or is remembered: of a log twice as long no more."""
+        monkeypatch.setattr(module, "_FEWEST_DROPPED", 100)
+        tracemalloc.start()
+        try:
+            once, twice = (_kept_bytes(days) for days in (10, 20))
+        finally:
+            tracemalloc.stop()
+
+        assert twice < 1.1 * once
 
     def test_a_contact_is_on_several_connections_from_the_second_to_the_last_but_one(self):
         """A third connection makes no second contact; only those are counted who have two at the same time."""

@@ -155,9 +155,11 @@ class ModelRepository:
     async def survey_move(self, move: Move, *, claim: bool = False) -> Survey:
         """Claim, where no unique rule stands guard, then lock the source's rows, then those that may collide."""
         assert claim, "only what is carried out is explored"
-        if self._rule is UniqueRule.NONE and self._care.claim:
-            await self._claim_move(move)
+        claims = self._rule is UniqueRule.NONE and self._care.claim
+        claimed = await self._claim_move(move) if claims else set[Id]()
         source = await self._transaction.lock_rows(lambda place, value: _is_moved(move, place, value))
+        if claims and move.part is KeyPart.CONNECTION:
+            await self._claim_late(move, claimed)
         both = await self._transaction.lock_rows(lambda place, value: _is_beside(move, place, value))
         rivals = [ticket for ticket in _active(both) if _shares(move, ticket, _active(both))]
         return Survey([ticket.id for ticket in _tickets(source)], rivals, None, self._rule)
@@ -210,16 +212,22 @@ class ModelRepository:
             return dict(await self._transaction.read_locking(query, lambda place, _: place[0] == "messages"))
         return dict(await self._transaction.read(query))
 
-    async def _claim_move(self, move: Move) -> None:
+    async def _claim_move(self, move: Move) -> set[Id]:
         if move.part is KeyPart.CONTACT:
-            await self._claim_all(move, {move.source_id, move.target_id})
-            return
-        claimed = set(
-            await self._transaction.read(
-                lambda rows: frozenset(each.contact_id for each in _active(rows) if move.concerns(each.key))
+            contacts = {move.source_id, move.target_id}
+        else:
+            contacts = set(
+                await self._transaction.read(
+                    lambda rows: frozenset(
+                        each.contact_id for each in _active(rows) if move.concerns(each.key)
+                    )
+                )
             )
-        )
-        await self._claim_all(move, claimed)
+        await self._claim_all(move, contacts)
+        return contacts
+
+    async def _claim_late(self, move: Move, claimed: set[Id]) -> None:
+        """Claim who came after that look, or after an old snapshot: with the source's rows locked nobody follows."""
         locked = await self._transaction.lock_rows(
             lambda place, value: _is_moved(move, place, value) and _is_active(value)
         )
