@@ -29,7 +29,7 @@ _BLOCK = 1_000
 """How many records are written at once."""
 _Contact: TypeAlias = tuple[Id, Id]
 _Record: TypeAlias = tuple[Any, ...]
-"""The number of a contact; and the policy, the ticket and the time of a closing, or the fields of a Mark."""
+"""The policy, the ticket and the time of a closing; or the fields of a Mark."""
 
 
 @define
@@ -98,7 +98,7 @@ class Contacts:
 
     def __init__(self) -> None:
         self._file: IO[bytes] = TemporaryFile()  # noqa: SIM115 - it lives as long as this
-        self._block: list[_Record] = []
+        self._block: list[tuple[int, bytes]] = []
         self._blocks = 0
         self._numbers: dict[_Contact, int] = {}
         self._messages: Counter[int] = Counter()
@@ -114,7 +114,7 @@ class Contacts:
             for ticket in closed:
                 number = self._number((ticket.company_id, ticket.contact_id))
                 at = (ticket.closed_at or step.at).timestamp()
-                self._block.append((number, lane, plain_id(ticket.id), round(at * 1000)))
+                self._add(number, (lane, plain_id(ticket.id), round(at * 1000)))
         key, message = step.message.key, step.message
         number = self._number((key.company_id, key.contact_id))
         self._messages[number] += 1
@@ -130,7 +130,7 @@ class Contacts:
         ]
         at = round(step.at.timestamp() * 1000)
         message_id, connection_id = plain_id(message.message_id), plain_id(key.connection_id)
-        self._block.append((number, line, at, message_id, connection_id, message.kind._value_, answers))
+        self._add(number, (line, at, message_id, connection_id, message.kind._value_, answers))
         if len(self._block) >= _BLOCK:
             self._write()
 
@@ -143,9 +143,9 @@ class Contacts:
         keys = list(self._numbers)
         shown = {number: self._contact(number, keys[number]) for number in order[:MOST_CONTACTS]}
         open_: dict[tuple[int, int, int | str], Span] = {}
-        for record in self._records():
-            if record[0] in shown:
-                _add(shown[record[0]], record, open_)
+        for number, record in self._records():
+            if number in shown:
+                _tell(shown[number], number, marshal.loads(record), open_)  # noqa: S302 - we have written it
         return list(shown.values())
 
     def _contact(self, number: int, key: _Contact) -> Contact:
@@ -157,24 +157,31 @@ class Contacts:
     def _number(self, contact: _Contact) -> int:
         return self._numbers.setdefault(contact, len(self._numbers))
 
+    def _add(self, number: int, record: _Record) -> None:
+        # Sealed, because most records are of contacts that are not shown: their bytes are passed over.
+        self._block.append((number, marshal.dumps(record)))
+
     def _write(self) -> None:
-        marshal.dump(self._block, self._file)
+        numbers, records = [each[0] for each in self._block], [each[1] for each in self._block]
+        marshal.dump((numbers, records), self._file)
         self._block = []
         self._blocks += 1
 
-    def _records(self) -> Iterator[_Record]:
+    def _records(self) -> Iterator[tuple[int, bytes]]:
         self._write()
         self._file.seek(0)
         for _ in range(self._blocks):
-            yield from marshal.load(self._file)  # noqa: S302 - what we have written ourselves
+            yield from zip(*marshal.load(self._file), strict=True)  # noqa: S302 - we have written it
 
 
-def _add(contact: Contact, record: _Record, open_: dict[tuple[int, int, int | str], Span]) -> None:
+def _tell(
+    contact: Contact, number: int, record: _Record, open_: dict[tuple[int, int, int | str], Span]
+) -> None:
     match record:
-        case (number, lane, ticket, at):
+        case (lane, ticket, at):
             if (span := open_.pop((number, lane, ticket), None)) is not None:
                 span.end = at
-        case (number, line, at, message, connection, kind, answers):
+        case (line, at, message, connection, kind, answers):
             if len(contact.marks) == MOST_MESSAGES:
                 return
             contact.marks.append(Mark(line, at, message, connection, kind, answers))

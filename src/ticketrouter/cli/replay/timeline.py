@@ -53,10 +53,10 @@ class Timeline:
     def watch(self, _line: int, step: Step) -> None:
         """Take in one step of the replay."""
         self._origin = step.at if self._origin is None else self._origin
-        for lane, (answer, closed) in enumerate(zip(step.answers, step.closed, strict=True)):
+        for lane, closed in enumerate(step.closed):
             for ticket in closed:
                 self._shift(lane, ticket.closed_at or step.at, -1)
-            if answer.outcome in _OPENS:
+            if step.answers[lane].outcome in _OPENS:
                 self._shift(lane, step.at, 1)
 
     def levels(self, lane: int, end: datetime) -> list[Level]:
