@@ -207,6 +207,33 @@ def test_a_message_id_is_not_known_where_none_is_remembered():
     assert [Outcome.REUSED, Outcome.REUSED] == [each.decision.outcome for each in planned.planned]
 
 
+@pytest.mark.parametrize("rule", [UniqueRule.ACTIVE_PER_CONNECTION, UniqueRule.ONE_PER_CONNECTION])
+def test_redeliveries_within_a_batch_are_answered_as_one_by_one(rule: UniqueRule):
+    """An id that came before, that comes twice in the batch, or with another contact, has its first ticket again."""
+    batch = [
+        a_message(message_id="before"),
+        a_message(message_id="new", contact_id=11),
+        a_message(message_id="new", contact_id=11),
+        a_message(message_id="new", contact_id=12),
+        a_message(message_id="reopens"),
+        a_message(message_id="reopens"),
+        a_message(message_id="before"),
+    ]
+    policy = Policy(reopen=Reopen.always(keep_user=True))
+    results = []
+    for many in (True, False):
+        memory = InMemoryTicketRepository([a_ticket()], unique_rule=rule)
+        router = TicketRouter(memory, policy, clock=lambda: NOW)
+        router.resolve(a_message(message_id="before"))
+        router.close(1, 7)
+        found = router.resolve_many(batch) if many else [router.resolve(message) for message in batch]
+        results.append((found, memory.tickets))
+
+    assert results[0] == results[1]
+    duplicates = [each.outcome is Outcome.DUPLICATE for each in results[0][0]]
+    assert duplicates == [True, False, True, True, False, True, True]
+
+
 def test_a_batch_beyond_the_cap_is_refused_before_anything_is_read():
     """Whether or not the repository takes batches."""
     repository = Watched()
