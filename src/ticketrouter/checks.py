@@ -143,11 +143,6 @@ def a_bool(_: object, attribute: Attribute[Any], value: object) -> None:
         raise InvalidMessageError(attribute.name, value, "True or False")
 
 
-def a_count(_: object, attribute: Attribute[Any], value: object) -> None:
-    """Validate a count that a caller may set."""
-    check_count(attribute.name, value)
-
-
 def an_optional_count(_: object, attribute: Attribute[Any], value: object) -> None:
     """Validate a count that a caller may set, or None."""
     if value is not None:
