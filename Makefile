@@ -46,7 +46,7 @@ $(OLDER)/.installed: pyproject.toml
 	touch $@
 
 compat: $(OLDER)/.installed ## The adapter's tests on SQLAlchemy 2.0.
-	$(OLDER)/bin/python -m pytest -n $(WORKERS) tests/test_contract.py tests/test_races.py tests/sqlalchemy
+	$(OLDER)/bin/python -m pytest -n $(WORKERS) tests/test_contract.py tests/test_races.py tests/test_batch.py tests/sqlalchemy
 
 docs: $(VENV)/.installed ## The site, in docs/_build/html.
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
