@@ -21,7 +21,7 @@ from tests.backends import BACKENDS, Databases, SqlStore
 from tests.memory_store import MemoryStore
 from tests.races import set_rule
 from ticketrouter import ConflictError, Ticket, TicketRouterError, UniqueRule
-from ticketrouter.batch import Joint
+from ticketrouter.batch import Joined, Joint, Run
 from ticketrouter.checks import Id
 from ticketrouter.lifecycle import Accept, Write
 from ticketrouter.memory import InMemoryTicketRepository
@@ -397,12 +397,24 @@ class ReadsAnOldSnapshot(SQLAlchemyTicketRepository):
 class WritesABatchInAnyOrder(SQLAlchemyTicketRepository):
     """It writes the tickets of a batch one by one, in no order that others keep to."""
 
+    def touch_many(self, runs: Sequence[Run]) -> None:
+        return None
+
     def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
         places = random.sample(range(len(joints)), len(joints))
         written = {
             place: super(WritesABatchInAnyOrder, self).commit_many([joints[place]]) for place in places
         }
         return [written[place][0] for place in range(len(joints))]
+
+
+class TouchesABatchInAnyOrder(SQLAlchemyTicketRepository):
+    """It touches the tickets of a batch one by one, in no order that others keep to."""
+
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None]:
+        places = random.sample(range(len(runs)), len(runs))
+        met = {place: super(TouchesABatchInAnyOrder, self).touch_many([runs[place]]) for place in places}
+        return [(met[place] or [None])[0] for place in range(len(runs))]
 
 
 @frozen
@@ -426,6 +438,7 @@ ON_DATABASES = (
     Case(LeaksTheDriversError, "R11", "psycopg"),
     Case(LeaksTheDriversError, "R11", "pymysql"),
     Case(WritesABatchInAnyOrder, "R11", "psycopg"),
+    Case(TouchesABatchInAnyOrder, "R11", "psycopg"),
     Case(LocksTooLate, "R2", "psycopg", UniqueRule.NONE),
     Case(ReadsAnOldSnapshot, "R10", "pymysql", UniqueRule.NONE),
 )
