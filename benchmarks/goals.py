@@ -69,6 +69,12 @@ def _batch(results: Results, clients: int) -> float | None:
     )
 
 
+def _raw_batch(results: Results, clients: int) -> float | None:
+    return _ratio(_cell("postgresql", "raw", Shape.TRANSACTION, batch=1_000), _cell("postgresql", "raw"))(
+        results, clients
+    )
+
+
 def _growth(results: Results, clients: int) -> float | None:
     sizes = results.sizes("postgresql")
     if len(sizes) < 2:
@@ -153,6 +159,7 @@ GOALS = (
         _ratio(_cell(_PG, "core", is_async=True), _cell(_PG, "raw", is_async=True)),
     ),
     Goal("a batch of 1,000 against ours one by one in autocommit", _batch, at_least=14),
+    Goal("psycopg's executemany of 1,000 by hand against the same one by one: the driver's own", _raw_batch),
     Goal(
         "no unique rule, anchor row, against the right rule, both in a transaction",
         _ratio({**_OURS_IN_TRANSACTION, "rule": Rule.ANCHOR}, _OURS_IN_TRANSACTION),
