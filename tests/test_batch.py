@@ -232,28 +232,34 @@ def test_one_message_id_twice_in_a_batch_is_routed_once(store: Store) -> None:
     assert 2 == len(store.tickets())
 
 
-@pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
-def test_a_batch_costs_the_same_statements_whatever_its_length(
-    databases: Databases, backend: Backend
-) -> None:
-    """Messages for active tickets and for new ones, in batches of 10, 100 and 1,000."""
+@pytest.fixture
+def right_store(databases: Databases, backend: Backend) -> Iterator[SqlStore]:
+    """Open an empty store of a database with the right unique rule."""
     opened: dict[UniqueRule, SqlStore] = {}
     opening(databases, backend, opened)(UniqueRule.ACTIVE_PER_CONNECTION)
     (store,) = opened.values()
+    yield store
+    store.dispose()
+
+
+@pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
+def test_a_batch_costs_the_same_statements_whatever_its_length(
+    right_store: SqlStore, backend: Backend
+) -> None:
+    """Messages for active tickets and for new ones, in batches of 10, 100 and 1,000."""
     counts = []
     for length in (10, 100, 1000):
-        store.empty()
+        right_store.empty()
         known = [InboundMessage(1, contact, 10) for contact in range(length)]
         fresh = [InboundMessage(1, f"new {n}", 10) for n in range(length // 10)]
-        with store.transaction() as repository:
+        with right_store.transaction() as repository:
             router = TicketRouter(repository)
             router.resolve_many(known)
-            with counted(store) as sent:
+            with counted(right_store) as sent:
                 found = router.resolve_many([*known, *fresh, *known])
         assert {Outcome.REUSED, Outcome.CREATED} >= {each.outcome for each in found}
-        assert {3} == {ticket.unread_messages for ticket in store.tickets()[:length]}
+        assert {3} == {ticket.unread_messages for ticket in right_store.tickets()[:length]}
         counts.append(len(sent))
-    store.dispose()
 
     # One more at 1,000 on MariaDB, where an UPDATE is about 500 rows.
     expected = {"postgresql": [2, 2, 2], "sqlite": [4, 4, 4], "mariadb": [5, 5, 6]}
@@ -263,30 +269,26 @@ def test_a_batch_costs_the_same_statements_whatever_its_length(
 
 @pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
 def test_a_batch_with_message_ids_costs_the_same_statements_too(
-    databases: Databases, backend: Backend
+    right_store: SqlStore, backend: Backend
 ) -> None:
     """For known tickets, new ones, and redeliveries."""
-    opened: dict[UniqueRule, SqlStore] = {}
-    opening(databases, backend, opened)(UniqueRule.ACTIVE_PER_CONNECTION)
-    (store,) = opened.values()
     counts = []
     for length in (10, 400):
-        store.empty()
+        right_store.empty()
         known, new, again = (
             [InboundMessage(1, begin + n, 10, message_id=f"{begin + n}") for n in range(length)]
             for begin in (0, length, 0)
         )
-        with store.transaction() as repository:
+        with right_store.transaction() as repository:
             router = TicketRouter(repository)
             router.resolve_many(known)
             more = [evolve(each, message_id=f"more {each.message_id}") for each in known]
-            with counted(store) as sent:
+            with counted(right_store) as sent:
                 found = router.resolve_many([*again, *more, *new])
         assert [Outcome.DUPLICATE, Outcome.REUSED, Outcome.CREATED] == [
             each.outcome for each in found[::length][:3]
         ]
         counts.append(len(sent))
-    store.dispose()
 
     # The look, and for the ids; the lock, new tickets, ids, the change; twice on MariaDB the variable.
     assert [{"postgresql": 6, "sqlite": 6, "mariadb": 8}[backend.database]] * 2 == counts
@@ -295,19 +297,14 @@ def test_a_batch_with_message_ids_costs_the_same_statements_too(
 @pytest.mark.parametrize(
     "backend", [b for b in ONE_PER_DATABASE if b.database != "sqlite"], ids=lambda b: b.name
 )
-def test_each_message_of_a_batch_knows_whether_somebody_was_faster(
-    databases: Databases, backend: Backend
-) -> None:
+def test_each_message_of_a_batch_knows_whether_somebody_was_faster(right_store: SqlStore) -> None:
     """Keys and message ids that are taken after the look, among others that are not, on a connection's first and second batch."""
-    opened: dict[UniqueRule, SqlStore] = {}
-    opening(databases, backend, opened)(UniqueRule.ACTIVE_PER_CONNECTION)
-    (store,) = opened.values()
-    engine = create_engine(store.url)
+    engine = create_engine(right_store.url)
 
     class Late(SQLAlchemyTicketRepository):
         def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
             with engine.begin() as other:
-                rival = TicketRouter(SQLAlchemyTicketRepository(other, store.mapping))
+                rival = TicketRouter(SQLAlchemyTicketRepository(other, right_store.mapping))
                 for message in (*(InboundMessage(turn, n, 10) for n in (2, 5)), taken):
                     rival.resolve(message)
             return super().commit_many(joints)
@@ -316,7 +313,7 @@ def test_each_message_of_a_batch_knows_whether_somebody_was_faster(
         taken = InboundMessage(turn, 99, 10, message_id="m3")
         batch = [InboundMessage(turn, n, 10, message_id=f"m{n}") for n in range(1, 8)]
         with engine.begin() as connection:
-            found = TicketRouter(Late(connection, store.mapping)).resolve_many(batch)
+            found = TicketRouter(Late(connection, right_store.mapping)).resolve_many(batch)
 
         assert ["created", "reused", "duplicate", "created", "reused", "created", "created"] == [
             each.outcome for each in found
@@ -324,29 +321,24 @@ def test_each_message_of_a_batch_knows_whether_somebody_was_faster(
         assert [1, 2, 99, 4, 5, 6, 7] == [each.ticket.contact_id for each in found]
         assert {1: 1, 2: 2, 99: 1, 4: 1, 5: 2, 6: 1, 7: 1} == {
             ticket.contact_id: ticket.unread_messages
-            for ticket in store.tickets()
+            for ticket in right_store.tickets()
             if ticket.company_id == turn
         }
     engine.dispose()
-    store.dispose()
 
 
 @pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
 def test_a_batch_of_known_tickets_is_one_statement_on_postgresql(
-    databases: Databases, backend: Backend
+    right_store: SqlStore, backend: Backend
 ) -> None:
     """Each contact's other tickets come with it; elsewhere the look, the lock and the change are statements of their own."""
-    opened: dict[UniqueRule, SqlStore] = {}
-    opening(databases, backend, opened)(UniqueRule.ACTIVE_PER_CONNECTION)
-    (store,) = opened.values()
     batch = [InboundMessage(1, contact, 10) for contact in range(1000)]
-    with store.transaction() as repository:
+    with right_store.transaction() as repository:
         router = TicketRouter(repository)
         router.resolve_many([*batch, InboundMessage(1, 5, 13)])
-        with counted(store) as sent:
+        with counted(right_store) as sent:
             found = router.resolve_many([*batch, *batch[:10]])
-    tickets_of = {ticket.contact_id: ticket for ticket in store.tickets() if ticket.connection_id == 10}
-    store.dispose()
+    tickets_of = {ticket.contact_id: ticket for ticket in right_store.tickets() if ticket.connection_id == 10}
 
     assert {"postgresql": 1, "sqlite": 3, "mariadb": 4}[backend.database] == len(sent)
     assert [found[place].ticket for place in range(10, 1010)] == [
@@ -356,14 +348,11 @@ def test_a_batch_of_known_tickets_is_one_statement_on_postgresql(
 
 
 @pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
-def test_a_batch_is_compiled_once_whatever_its_length(databases: Databases, backend: Backend) -> None:
+def test_a_batch_is_compiled_once_whatever_its_length(right_store: SqlStore, backend: Backend) -> None:
     """The second batch, twice as long, of new and known tickets, with ids and without, finds every statement compiled.
 
     Only the `UPDATE` of MariaDB names its rows in its text: it would lock others if it looked them up elsewhere.
     """
-    opened: dict[UniqueRule, SqlStore] = {}
-    opening(databases, backend, opened)(UniqueRule.ACTIVE_PER_CONNECTION)
-    (store,) = opened.values()
     anew: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, _values: Any, context: Any, _many: bool) -> None:
@@ -380,9 +369,8 @@ def test_a_batch_is_compiled_once_whatever_its_length(databases: Databases, back
 
     for length in (5, 5, 10):  # the first finds no table filled, and creates
         anew.clear()
-        with store.transaction() as repository, listening(store, note):
+        with right_store.transaction() as repository, listening(right_store, note):
             TicketRouter(repository, Policy(reopen=Reopen.always())).resolve_many(batch(length))
-    store.dispose()
 
     assert [] == [sent for sent in anew if backend.database != "mariadb" or not sent.startswith("UPDATE")]
 
@@ -399,18 +387,13 @@ def listening(store: SqlStore, note: Callable[..., None]) -> Iterator[None]:
     "backend", [b for b in ONE_PER_DATABASE if b.database != "sqlite"], ids=lambda b: b.name
 )
 @pytest.mark.parametrize("with_ids", [False, True], ids=["without ids", "with ids"])
-def test_batches_over_the_same_keys_never_wait_in_a_circle(
-    databases: Databases, backend: Backend, with_ids: bool
-) -> None:
+def test_batches_over_the_same_keys_never_wait_in_a_circle(right_store: SqlStore, with_ids: bool) -> None:
     """Two threads send the same contacts in opposite orders, new and known ones: no transaction is ended by a deadlock."""
-    opened: dict[UniqueRule, SqlStore] = {}
-    opening(databases, backend, opened)(UniqueRule.ACTIVE_PER_CONNECTION)
-    (store,) = opened.values()
     failed: list[BaseException] = []
     start = threading.Barrier(2)
 
     def work(step: int) -> None:
-        engine = create_engine(store.url)
+        engine = create_engine(right_store.url)
         try:
             for turn in range(12):
                 contacts = range(turn * 5, turn * 5 + 25)[::step]
@@ -420,7 +403,9 @@ def test_batches_over_the_same_keys_never_wait_in_a_circle(
                 ]
                 start.wait(60)
                 with engine.begin() as connection:
-                    TicketRouter(SQLAlchemyTicketRepository(connection, store.mapping)).resolve_many(batch)
+                    TicketRouter(SQLAlchemyTicketRepository(connection, right_store.mapping)).resolve_many(
+                        batch
+                    )
         except BaseException as error:  # noqa: BLE001 - told below
             failed.append(error)
             start.abort()
@@ -432,8 +417,7 @@ def test_batches_over_the_same_keys_never_wait_in_a_circle(
         thread.start()
     for thread in threads:
         thread.join()
-    tickets = store.tickets()
-    store.dispose()
+    tickets = right_store.tickets()
 
     assert [] == failed
     assert 80 == len(tickets)
