@@ -18,7 +18,7 @@ import pymysql
 from attrs import Factory, define
 from sqlalchemy import URL
 
-from tests.servers import UnavailableError, _as_owner, _directory, _program, _run
+from tests.servers import UnavailableError, _as_owner, _directory, _mariadb_directories, _program, _run
 
 STARTING = 120.0
 PROVIDERS = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so")
@@ -62,7 +62,7 @@ class Node:
         command: list[object] = [
             _program("mariadbd"),
             "--no-defaults",
-            f"--datadir={self.place / 'data'}",
+            *_mariadb_directories(self.place),
             f"--socket={self.place / 's'}",
             f"--pid-file={self.place / 'pid'}",
             "--bind-address=127.0.0.1",
@@ -159,7 +159,7 @@ def galera() -> Iterator[list[Node]]:
             node.addresses = ",".join(f"127.0.0.1:{each.ports[1]}" for each in nodes)
             opened.callback(node.stop)
         auth = "--auth-root-authentication-method=normal"
-        _run(install, "--no-defaults", f"--datadir={nodes[0].place / 'data'}", auth, "--skip-test-db")
+        _run(install, "--no-defaults", *_mariadb_directories(nodes[0].place), auth, "--skip-test-db")
         for node in nodes:
             if node.number > 1:
                 _run("mkdir", node.place / "data")

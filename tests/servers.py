@@ -99,13 +99,9 @@ def mariadb(*, durable: bool = False, settings: Mapping[str, str] = NO_SETTINGS)
         return
     install, server = _program("mariadb-install-db"), _program("mariadbd")
     with _directory() as place:
-        data, socket = place / "data", place / "s"
+        socket = place / "s"
         auth = "--auth-root-authentication-method=normal"
-        # A server that starts deletes what it finds in the directory of temporary tables: each needs one of its own.
-        temporary = place / "tmp"
-        temporary.mkdir()
-        _owned(temporary)
-        at = (f"--datadir={data}", f"--tmpdir={temporary}")
+        at = _mariadb_directories(place)
         _run(install, "--no-defaults", *at, auth, "--skip-test-db")
         flush = 1 if durable else 0
         command = [
@@ -175,6 +171,17 @@ def _owned(place: Path) -> None:
     owner = _owner()
     if owner is not None:
         os.chown(place, owner.pw_uid, owner.pw_gid)
+
+
+def _mariadb_directories(place: Path) -> tuple[str, str]:
+    """Make MariaDB's directory of temporary tables, and return the options that name both of its directories.
+
+    Each server has its own: one that starts deletes what others have in a common one.
+    """
+    temporary = place / "tmp"
+    temporary.mkdir(exist_ok=True)
+    _owned(temporary)
+    return f"--datadir={place / 'data'}", f"--tmpdir={temporary}"
 
 
 def _owner() -> pwd.struct_passwd | None:

@@ -146,11 +146,12 @@ class _Crew:
     def _look_after(self) -> bool:
         """Start again whom we have killed; who has failed fails the run. Return whether all are through."""
         for n, process in enumerate(self._processes):
-            if process.exitcode == -signal.SIGKILL:
+            status = process.exitcode  # asked once: between two askings it may die
+            if status == -signal.SIGKILL:
                 process.close()
                 self._processes[n] = self._start(n)
-            elif process.exitcode:
-                raise AssertionError(f"worker {n} gave up with status {process.exitcode}")
+            elif status:
+                raise AssertionError(f"worker {n} gave up with status {status}")
         return all(process.exitcode == 0 for process in self._processes)
 
     def _kill_one(self) -> None:
