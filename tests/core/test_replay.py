@@ -327,44 +327,48 @@ def logs(draw: st.DrawFn) -> list[InboundMessage]:
 IDLE = st.sampled_from([None, HOUR / 4, HOUR, 3 * HOUR])
 
 
-class TestLaws:
-    @given(logs(), IDLE)
-    def test_a_policy_never_differs_from_itself(self, log, close_after):
-        """Under two names it gives the same answers, tickets included."""
-        for policy in POLICIES.values():
-            replay = Replay({"a": policy, "b": policy}, close_after=close_after)
-            for each in log:
-                step = replay.route(each)
-                assert step.answers[0] == step.answers[1]
-                assert not step.differs
+# Functions: mutmut runs its tests twice in one process, and Hypothesis would miss the same `self`.
 
-    @given(logs(), IDLE)
-    def test_counts_add_up(self, log, close_after):
-        """Every message has one outcome; what was opened is closed or active; no queue is longer than all."""
+
+@given(logs(), IDLE)
+def test_a_policy_never_differs_from_itself(log, close_after):
+    """Under two names it gives the same answers, tickets included."""
+    for policy in POLICIES.values():
+        replay = Replay({"a": policy, "b": policy}, close_after=close_after)
+        for each in log:
+            step = replay.route(each)
+            assert step.answers[0] == step.answers[1]
+            assert not step.differs
+
+
+@given(logs(), IDLE)
+def test_counts_add_up(log, close_after):
+    """Every message has one outcome; what was opened is closed or active; no queue is longer than all."""
+    replay = Replay(POLICIES, close_after=close_after)
+    steps = [replay.route(each) for each in log]
+
+    for number, totals in enumerate(replay.totals.values()):
+        count = totals.outcomes
+        assert sum(count.values()) == len(log)
+        assert count[Outcome.CREATED] + count[Outcome.REOPENED] == totals.closed + totals.active
+        assert totals.closed == sum(len(step.closed[number]) for step in steps)
+        longest = [peak.count for peak in totals.longest_on.values()]
+        assert max(longest, default=0) <= totals.longest.count <= sum(longest)
+        assert totals.on_several.count <= totals.ever_on_several
+
+
+@given(logs(), IDLE, st.sampled_from([1, 1_000]))
+def test_it_equals_routing_one_by_one(log, close_after, fewest_dropped):
+    """A router over a repository that drops nothing, and a look at every ticket before each message."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_FEWEST_DROPPED", fewest_dropped)
         replay = Replay(POLICIES, close_after=close_after)
         steps = [replay.route(each) for each in log]
 
-        for number, totals in enumerate(replay.totals.values()):
-            count = totals.outcomes
-            assert sum(count.values()) == len(log)
-            assert count[Outcome.CREATED] + count[Outcome.REOPENED] == totals.closed + totals.active
-            assert totals.closed == sum(len(step.closed[number]) for step in steps)
-            longest = [peak.count for peak in totals.longest_on.values()]
-            assert max(longest, default=0) <= totals.longest.count <= sum(longest)
-            assert totals.on_several.count <= totals.ever_on_several
-
-    @given(logs(), IDLE, st.sampled_from([1, 1_000]))
-    def test_it_equals_routing_one_by_one(self, log, close_after, fewest_dropped):
-        """A router over a repository that drops nothing, and a look at every ticket before each message."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "_FEWEST_DROPPED", fewest_dropped)
-            replay = Replay(POLICIES, close_after=close_after)
-            steps = [replay.route(each) for each in log]
-
-        for number, policy in enumerate(POLICIES.values()):
-            expected = one_by_one(log, policy, close_after)
-            answers = [step.answers[number] for step in steps]
-            assert expected == [(each.outcome, each.reason, each.ticket_id) for each in answers]
+    for number, policy in enumerate(POLICIES.values()):
+        expected = one_by_one(log, policy, close_after)
+        answers = [step.answers[number] for step in steps]
+        assert expected == [(each.outcome, each.reason, each.ticket_id) for each in answers]
 
 
 def one_by_one(
