@@ -210,7 +210,7 @@ class TouchesMany(Protocol):
 class AsyncTouchesMany(Protocol):
     """The same for asynchronous code: see `TouchesMany`."""
 
-    async def touch_many(self, runs: Sequence[Run]) -> list[Joined | None] | None:
+    async def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
         """See `TouchesMany.touch_many`."""
         ...
 
