@@ -9,16 +9,17 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve, frozen
+from attrs import astuple, evolve, frozen
 from sqlalchemy.exc import DBAPIError
 
 from tests.backends import BACKENDS, Databases, SqlStore
-from tests.memory_store import MemoryStore
+from tests.memory_store import AsyncTouchesManyInMemory, MemoryStore, TouchesManyInMemory
 from tests.races import set_rule
 from ticketrouter import ConflictError, Ticket, TicketRouterError, UniqueRule
 from ticketrouter.batch import Joined, Joint, Run
@@ -29,6 +30,7 @@ from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Snapshot, Touch, 
 from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository, TicketMapping
 from ticketrouter.testing import Store, TicketRepositoryContract
 from ticketrouter.testing.concurrency import ConcurrentClauses
+from ticketrouter.testing.many import ManyClauses
 
 # --- the kit, run as pytest would run it -----------------------------------------------------------------------
 
@@ -104,6 +106,7 @@ def test_the_page_lists_every_wrong_repository() -> None:
 
     assert listed == [
         *((in_words(kind), "memory", clause) for kind, clause in IN_MEMORY.items()),
+        *((in_words(kind), "memory", clause) for kind, (clause, _) in TOUCHING_MANY.items()),
         *((in_words(case.kind), place[case.backend], case.clause) for case in ON_DATABASES),
     ]
 
@@ -292,9 +295,18 @@ IN_MEMORY: dict[type[InMemoryTicketRepository], str | None] = {
 class Memory(MemoryStore):
     """A memory of another kind."""
 
-    def __init__(self, kind: type[InMemoryTicketRepository]) -> None:
+    def __init__(
+        self,
+        kind: type[InMemoryTicketRepository],
+        unique_rule: UniqueRule = UniqueRule.ACTIVE_PER_CONNECTION,
+        *,
+        is_async: bool = False,
+    ) -> None:
         super().__init__()
-        self._sync = kind()
+        self._sync = kind(unique_rule=unique_rule)
+        if is_async:
+            assert isinstance(self._sync, TouchesManyInMemory)
+            self._async = AsyncTouchesManyInMemory(self._sync)
 
 
 def test_the_right_one_in_memory_passes() -> None:
@@ -318,6 +330,205 @@ def test_an_agent_who_overwrites_another_is_caught() -> None:
     found = examine(TicketRepositoryContract, lambda: Memory(TakesTheLastWord))
 
     assert "test_the_desk_accepts_while_nobody_else_has" in found.failed
+
+
+# --- wrong ones in memory that touch many at once -----------------------------------------------------------------
+
+
+class IgnoresACountThatIsSet(TouchesManyInMemory):
+    def _steps(self, run: Run, ticket: Ticket) -> list[Ticket]:
+        steps = [evolve(step, set_to=None) for step in run.steps]
+        return super()._steps(evolve(run, steps=steps), ticket)
+
+
+class CountsARunAsOneMessage(TouchesManyInMemory):
+    def _steps(self, run: Run, ticket: Ticket) -> list[Ticket]:
+        last = evolve(run, steps=run.steps[-1:], times=run.times[-1:])
+        return super()._steps(last, ticket) * len(run.steps)
+
+
+class TellsTheLastStateForEachMessage(TouchesManyInMemory):
+    def _steps(self, run: Run, ticket: Ticket) -> list[Ticket]:
+        return super()._steps(run, ticket)[-1:] * len(run.steps)
+
+
+class AcceptsWhatItTouches(TouchesManyInMemory):
+    def _steps(self, run: Run, ticket: Ticket) -> list[Ticket]:
+        tickets = [evolve(each, status=self.statuses.accepted) for each in super()._steps(run, ticket)]
+        self._put(tickets[-1])
+        return tickets
+
+
+class AnswersInTheOrderOfTheIds(TouchesManyInMemory):
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
+        met = super().touch_many(runs)
+        assert met is not None
+        joined = iter(
+            sorted((j for j in met if isinstance(j, Joined)), key=lambda each: str(each.tickets[0].id))
+        )
+        return [next(joined) if isinstance(each, Joined) else each for each in met]
+
+
+class LeavesOutWhoMissed(TouchesManyInMemory):
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
+        return [each for each in super().touch_many(runs) or () if isinstance(each, Joined)]
+
+
+class JoinsTheOldestOfSeveral(TouchesManyInMemory):
+    def _run(self, run: Run) -> Joined | Snapshot | None:
+        found = self.load(Lookup(*run.key))
+        here = [ticket for ticket in found.active if ticket.connection_id == run.key[2]]
+        if not here:
+            return super()._run(run)
+        oldest = min(here, key=lambda ticket: ticket.updated_at)
+        return Joined(self._steps(run, oldest), found.active_elsewhere(run.key[2]))
+
+
+class ForgetsTheCompanyOfARun(TouchesManyInMemory):
+    def _run(self, run: Run) -> Joined | Snapshot | None:
+        for ticket in self.tickets:
+            if (ticket.contact_id, ticket.connection_id) == run.key[1:] and self._is_active(ticket):
+                return super()._run(evolve(run, key=(ticket.company_id, *run.key[1:])))
+        return super()._run(run)
+
+
+class TellsTheOthersOldestFirst(TouchesManyInMemory):
+    def _run(self, run: Run) -> Joined | Snapshot | None:
+        met = super()._run(run)
+        return evolve(met, other_active=met.other_active[::-1]) if isinstance(met, Joined) else met
+
+
+class TellsNobodyOfTheOthers(TouchesManyInMemory):
+    def _run(self, run: Run) -> Joined | Snapshot | None:
+        met = super()._run(run)
+        return Joined(met.tickets) if isinstance(met, Joined) else met
+
+
+class JoinsWhateverTheContactHas(TouchesManyInMemory):
+    def _run(self, run: Run) -> Joined | Snapshot | None:
+        found = self.load(Lookup(*run.key)).active_anywhere()
+        return super()._run(run if found is None else evolve(run, key=(*run.key[:2], found.connection_id)))
+
+
+class TouchesTheOthersOfWhoMissed(TouchesManyInMemory):
+    def _run(self, run: Run) -> Joined | Snapshot | None:
+        met = super()._run(run)
+        if not isinstance(met, Joined):
+            for ticket in self.load(Lookup(*run.key)).active:
+                self._steps(run, ticket)
+        return met
+
+
+class JoinsClosedOnesToo(TouchesManyInMemory):
+    def _run(self, run: Run) -> Joined | Snapshot | None:
+        met = super()._run(run)
+        last = self.load(Lookup(*run.key)).latest_closed
+        if isinstance(met, Joined) or last is None:
+            return met
+        return Joined([self._put(evolve(last, updated_at=at)) for at in run.times])
+
+
+class TellsNothingOfClosedOnes(TouchesManyInMemory):
+    def _run(self, run: Run) -> Joined | Snapshot | None:
+        return super()._run(evolve(run, closed=False))
+
+
+class TellsWhoMissedNothingOfTheOthers(TouchesManyInMemory):
+    def _run(self, run: Run) -> Joined | Snapshot | None:
+        met = super()._run(run)
+        return evolve(met, active=()) if isinstance(met, Snapshot) else met
+
+
+class JoinsAndTellsNobody(TouchesManyInMemory):
+    def touch_many(self, runs: Sequence[Run]) -> None:
+        super().touch_many(runs)
+
+
+class HandsOutTheSameListAgain(TouchesManyInMemory):
+    def _steps(self, run: Run, ticket: Ticket) -> list[Ticket]:
+        lists: dict[Id, list[Ticket]] = vars(self).setdefault("lists", {})
+        handed_out = lists.setdefault(ticket.id, [])
+        handed_out[:] = super()._steps(run, ticket)
+        return handed_out
+
+
+class TiresOfTouching(TouchesManyInMemory):
+    left = 10
+
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("there is no unique constraint that matches")
+        return super().touch_many(runs)
+
+
+BY_MESSAGE = "test_r3_many_join_their_tickets_message_by_message"
+IN_PLACE = "test_r3_each_run_is_answered_in_its_own_place"
+NEWEST = "test_r1_of_several_active_tickets_many_join_the_newest"
+COMPANY = "test_r9_many_join_within_their_company"
+ELSEWHERE = "test_r1_many_are_told_what_their_contacts_have_elsewhere"
+BESIDE = "test_r1_many_meet_nothing_beside_their_keys"
+NO_CLOSED = "test_r3_many_meet_no_closed_ticket"
+AS_LOADED = "test_r1_who_does_not_join_is_told_what_load_tells"
+SNAPSHOTS = "test_r7_what_many_have_joined_are_snapshots"
+ACCEPTED = "test_r10_a_batch_takes_the_winners_row_as_it_is"
+CLOSED = "test_r3_a_batch_does_not_join_what_is_being_closed"
+ROLLED_BACK = "test_r6_after_the_hosts_rollback_no_touch_of_many_remains"
+MANY_TIMES = "test_many_touch_many_times_on_one_connection"
+
+TOUCHING_MANY: dict[type[TouchesManyInMemory], tuple[str, set[str]]] = {
+    IgnoresACountThatIsSet: ("R3", {BY_MESSAGE}),
+    CountsARunAsOneMessage: ("R3", {BY_MESSAGE, NEWEST, ACCEPTED}),
+    TellsTheLastStateForEachMessage: ("R3", {BY_MESSAGE, NEWEST, ACCEPTED}),
+    AcceptsWhatItTouches: ("R3", {BY_MESSAGE}),
+    AnswersInTheOrderOfTheIds: ("R3", {IN_PLACE}),
+    LeavesOutWhoMissed: ("R3", {IN_PLACE, BESIDE, NO_CLOSED, AS_LOADED, CLOSED}),
+    JoinsTheOldestOfSeveral: ("R1", {NEWEST}),
+    ForgetsTheCompanyOfARun: ("R9", {COMPANY, BESIDE}),
+    TellsTheOthersOldestFirst: ("R1", {ELSEWHERE}),
+    TellsNobodyOfTheOthers: ("R1", {ELSEWHERE}),
+    JoinsWhateverTheContactHas: ("R1", {BESIDE, AS_LOADED, ELSEWHERE}),
+    TouchesTheOthersOfWhoMissed: ("R1", {BESIDE, AS_LOADED}),
+    JoinsClosedOnesToo: ("R3", {NO_CLOSED, AS_LOADED, CLOSED}),
+    TellsNothingOfClosedOnes: ("R1", {AS_LOADED}),
+    TellsWhoMissedNothingOfTheOthers: ("R1", {AS_LOADED, BESIDE}),
+    JoinsAndTellsNobody: ("R3", {BY_MESSAGE, IN_PLACE, NEWEST, COMPANY, ELSEWHERE, NO_CLOSED, ACCEPTED}),
+    HandsOutTheSameListAgain: ("R7", {SNAPSHOTS}),
+}
+
+
+def examine_many(kind: type[TouchesManyInMemory], *, is_async: bool = False) -> Found:
+    """Run the kit under the right unique rule and without one, where a key may have several active tickets."""
+    rules = UniqueRule.ACTIVE_PER_CONNECTION, UniqueRule.NONE
+    found = [
+        examine(TicketRepositoryContract, partial(Memory, kind, rule, is_async=is_async)) for rule in rules
+    ]
+    return Found(*({**one, **other} for one, other in zip(astuple(found[0]), astuple(found[1]), strict=True)))
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_the_right_one_that_touches_many_passes(is_async: bool) -> None:
+    """Every test of the ability runs on it but those of a rollback, and passes, from asynchronous code too."""
+    found = examine_many(TouchesManyInMemory, is_async=is_async)
+    tests = {name for name in vars(ManyClauses) if name.startswith("test_") and "rollback" not in name}
+
+    assert {} == found.failed
+    assert tests <= found.passed.keys()
+
+
+@pytest.mark.parametrize("kind", TOUCHING_MANY, ids=lambda kind: kind.__name__)
+def test_a_wrong_one_that_touches_many_is_caught(kind: type[TouchesManyInMemory]) -> None:
+    """The tests of what it does wrong fail, and no other."""
+    clause, tests = TOUCHING_MANY[kind]
+    found = examine_many(kind)
+
+    assert tests == found.failed.keys()
+    assert clause in found.broken
+
+
+def test_one_that_tires_is_caught() -> None:
+    """What works a few times only has no number; the test says by name what is broken."""
+    assert {MANY_TIMES} == examine_many(TiresOfTouching).failed.keys()
 
 
 # --- wrong ones on databases -----------------------------------------------------------------------------------
@@ -417,15 +628,45 @@ class TouchesABatchInAnyOrder(SQLAlchemyTicketRepository):
         return [(met[place] or [None])[0] for place in range(len(runs))]
 
 
+class CommitsWhatManyTouch(SQLAlchemyTicketRepository):
+    """It commits what a batch has touched, and begins a transaction of its own for the host to end."""
+
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
+        met = super().touch_many(runs)
+        for statement in ("COMMIT", begin(self)):
+            self._host.exec_driver_sql(statement)  # type: ignore[union-attr]
+        return met
+
+
+class TouchesWhatItHasSeen(SQLAlchemyTicketRepository):
+    """It looks for the tickets of a batch, and then changes them whatever has become of them."""
+
+    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None]:
+        return [self._run(run) for run in runs]
+
+    def _run(self, run: Run) -> Joined | None:
+        found = self.load(Lookup(*run.key))
+        if (seen := found.active_on(run.key[2])) is None:
+            return None
+        tickets = [seen]
+        for step, at in zip(run.steps, run.times, strict=True):
+            count = step.after(tickets[-1].unread_messages)
+            tickets.append(evolve(seen, unread_messages=count, updated_at=at))
+        columns = self._mapping.columns
+        changes = {columns[name]: getattr(tickets[-1], name) for name in ("unread_messages", "updated_at")}
+        self._host.execute(self._mapping.table.update().where(columns["id"] == seen.id).values(changes))
+        return Joined(tickets[1:], found.active_elsewhere(run.key[2]))
+
+
 @frozen
 class Case:
-    """A wrong repository, the clause that it breaks, and where that shows."""
+    """A wrong repository, the clause that it breaks, and where that shows: in one test alone, if that is named."""
 
     kind: type[SQLAlchemyTicketRepository]
     clause: str
     backend: str
     rule: UniqueRule = UniqueRule.ACTIVE_PER_CONNECTION
-    isolation: str | None = None
+    only: str | None = None
 
     def __str__(self) -> str:
         return f"{self.kind.__name__}-{self.backend}-{self.rule}"
@@ -439,6 +680,9 @@ ON_DATABASES = (
     Case(LeaksTheDriversError, "R11", "pymysql"),
     Case(WritesABatchInAnyOrder, "R11", "psycopg"),
     Case(TouchesABatchInAnyOrder, "R11", "psycopg"),
+    Case(CommitsWhatManyTouch, "R6", "psycopg", only=ROLLED_BACK),
+    Case(TouchesWhatItHasSeen, "R3", "psycopg", only=CLOSED),
+    Case(TouchesWhatItHasSeen, "R10", "psycopg", only=ACCEPTED),
     Case(LocksTooLate, "R2", "psycopg", UniqueRule.NONE),
     Case(ReadsAnOldSnapshot, "R10", "pymysql", UniqueRule.NONE),
 )
@@ -481,3 +725,4 @@ def test_a_wrong_one_on_a_database_is_caught(database: Database, case: Case) -> 
     assert {} == right.failed
     assert right.passed
     assert case.clause in wrong.broken
+    assert case.only is None or {case.only} == wrong.failed.keys()

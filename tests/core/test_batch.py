@@ -13,6 +13,7 @@ from attrs import evolve
 
 from tests.core.drivers import Watched
 from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
+from tests.memory_store import AsyncTouchesManyInMemory, TouchesManyInMemory
 from ticketrouter import (
     AsyncTicketRouter,
     BlockedBySchemaError,
@@ -52,8 +53,8 @@ class GoesOneByOne(InMemoryTicketRepository):
         del lookups
 
 
-class TouchesMany(InMemoryTicketRepository):
-    """Lets the messages of several keys join what is active on them at once, and notes which it was asked for."""
+class TouchesMany(TouchesManyInMemory):
+    """Notes which runs it was asked for."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -61,18 +62,7 @@ class TouchesMany(InMemoryTicketRepository):
 
     def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
         self.runs.append(runs)
-        return [self._join(run) for run in runs]
-
-    def _join(self, run: Run) -> Joined | Snapshot | None:
-        snapshot = self.load(Lookup(*run.key, closed=False))
-        ticket = snapshot.active_on(run.key[2])
-        if ticket is None:
-            return None if run.closed else snapshot
-        tickets = []
-        for step, at in zip(run.steps, run.times, strict=True):
-            ticket = self.commit(Reuse(ticket, at, Reason.ACTIVE_ON_CONNECTION, step))
-            tickets.append(ticket)
-        return Joined(tickets, snapshot.active_elsewhere(run.key[2]))
+        return super().touch_many(runs)
 
 
 class TouchesNone(TouchesMany):
@@ -399,15 +389,8 @@ def test_what_was_touched_is_told(caplog: pytest.LogCaptureFixture):
 @pytest.mark.parametrize("batch", [SIMPLE, *TANGLED.values()], ids=["simple", *TANGLED])
 def test_the_asynchronous_router_touches_alike(batch: Sequence[InboundMessage]):
     """The same answers, and the same tables."""
-
-    class Face(AsyncInMemoryTicketRepository):
-        async def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
-            assert isinstance(self._sync, TouchesMany)
-            return self._sync.touch_many(runs)
-
     one, other = TouchesMany(known()), TouchesMany(known())
-    face = Face()
-    face._sync = other
+    face = AsyncTouchesManyInMemory(other)
     found = asyncio.run(AsyncTicketRouter(face, clock=lambda: NOW).resolve_many(batch))
 
     assert router(one).resolve_many(batch) == found

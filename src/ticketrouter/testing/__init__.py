@@ -21,6 +21,7 @@ pytest.register_assert_rewrite(
     f"{__name__}.concurrency",
     f"{__name__}.contract",
     f"{__name__}.machine",
+    f"{__name__}.many",
     f"{__name__}.samples",
 )
 

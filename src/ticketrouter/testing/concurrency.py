@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import pytest
+from attrs import evolve
 
 from ticketrouter.errors import ActiveTicketExistsError, ConflictError, ContentionError
 from ticketrouter.model import InboundMessage, Outcome, TicketKey
@@ -46,6 +47,7 @@ FOR_EVER = 60.0
 """After how many seconds a transaction that does not end is a failure."""
 
 MESSAGE = InboundMessage(1, CONTACT, 10)
+BESIDE = InboundMessage(1, STRANGER.contact_id, 10)
 
 
 class ConcurrentClauses:
@@ -114,6 +116,25 @@ class ConcurrentClauses:
         assert second.outcome is Outcome.CREATED
         assert [closed, second.ticket] == store.tickets()
 
+    def test_r3_a_batch_does_not_join_what_is_being_closed(self, store: Store) -> None:
+        """R3: messages that come together while their ticket is closed get a ticket of their own, and others join theirs."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        needs(rule_of(store) not in ONE_ROW, "the unique rule has no room for a second row")
+        ticket, other = given(store, an_active(store), an_active(store, STRANGER))
+        closed, (first, beside, second) = overtake(
+            store,
+            lambda repository: a_router(repository).close(1, ticket.id),
+            lambda: route(store, lambda router: router.resolve_many([MESSAGE, BESIDE, MESSAGE])),
+        )
+
+        assert [each.outcome for each in (first, beside, second)] == [
+            Outcome.CREATED,
+            Outcome.REUSED,
+            Outcome.REUSED,
+        ]
+        assert other.id == beside.ticket.id
+        assert [closed, beside.ticket, second.ticket] == store.tickets()
+
     def test_r4_two_who_reopen_at_once_reopen_one_ticket(self, store: Store) -> None:
         """R4: of two closed tickets of one key one is reopened, and who wants the other is told of it."""
         needs(store.overlapping, "this store has no two transactions under way")
@@ -147,6 +168,21 @@ class ConcurrentClauses:
             second.ticket.queue_id,
         )
         assert [second.ticket] == store.tickets()
+
+    def test_r10_a_batch_takes_the_winners_row_as_it_is(self, store: Store) -> None:
+        """R10: messages that come together while an agent accepts their ticket join it as the agent's."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        [ticket] = given(store, a_waiting(store))
+        accepted, found = overtake(
+            store,
+            lambda repository: a_router(repository).accept(1, ticket.id, 8),
+            lambda: route(store, lambda router: router.resolve_many([MESSAGE, MESSAGE])),
+        )
+
+        assert [evolve(accepted, unread_messages=count) for count in (2, 3)] == [
+            each.ticket for each in found
+        ]
+        assert [found[-1].ticket] == store.tickets()
 
     def test_the_desk_cannot_be_won_twice(self, store: Store) -> None:
         """Of two agents who accept one ticket at once one has it, and the other one is told who."""

@@ -40,6 +40,7 @@ from ticketrouter.policy import Lookup, MessageRef, Snapshot, Touched, Unread
 from ticketrouter.repository import ForgetsMessages, ReadsCurrent, TicketRepository
 from ticketrouter.router import TicketRouter
 from ticketrouter.testing.concurrency import ConcurrentClauses
+from ticketrouter.testing.many import ManyClauses
 from ticketrouter.testing.samples import (
     CONTACT,
     ELSEWHERE,
@@ -75,7 +76,7 @@ from ticketrouter.testing.samples import (
 from ticketrouter.testing.store import Overwrites, Store
 
 
-class TicketRepositoryContract(ConcurrentClauses):
+class TicketRepositoryContract(ConcurrentClauses, ManyClauses):
     """What every repository must do: subclass it, give `new_store`, and let pytest find the subclass.
 
     Whoever has fixtures overrides the fixture `store` instead. A test that needs an ability which the repository,

@@ -5,20 +5,21 @@ Law of this file: no clause stands here. A step that a store cannot take is a sk
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
 from attrs import evolve
 
+from ticketrouter.batch import Joined, Run, runs_of
 from ticketrouter.choices import Policy
 from ticketrouter.errors import ConflictError
 from ticketrouter.lifecycle import Write
 from ticketrouter.model import InboundMessage, Reason, Ticket, TicketKey, UniqueRule
 from ticketrouter.moves import KeyPart, Move, MovePlan
 from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Snapshot, Touched, Unread, touching
-from ticketrouter.repository import MovesTickets, TicketRepository, Touches
+from ticketrouter.repository import MovesTickets, TicketRepository, Touches, TouchesMany
 from ticketrouter.router import TicketRouter
 from ticketrouter.testing.clock import FakeClock
 from ticketrouter.testing.store import Store
@@ -100,6 +101,26 @@ def reopen(ticket: Ticket, **changes: Any) -> Reopen:
     return Reopen(ticket, LATER, Reason.WITHIN_REOPEN_WINDOW, unread=Unread(add=1), **changes)
 
 
+def runs(messages: Sequence[InboundMessage], policy: Policy = Policy()) -> list[Run]:  # noqa: B008 - a frozen value
+    """Return the Runs that messages are: the first comes LATER, and each a second after the one before it."""
+    found = runs_of([(message, policy, in_seconds(place)) for place, message in enumerate(messages)])
+    assert found is not None, "they have no ids, and each contact writes on one connection"
+    return found
+
+
+def in_seconds(seconds: int) -> datetime:
+    """Return the time that is so long after LATER."""
+    return LATER + timedelta(seconds=seconds)
+
+
+def left(ticket: Ticket, counts: dict[int, int]) -> tuple[Ticket, ...]:
+    """Return a ticket as several messages leave it, each given as the second in which it comes, and the count then."""
+    return tuple(
+        evolve(ticket, unread_messages=count, updated_at=in_seconds(second))
+        for second, count in counts.items()
+    )
+
+
 def moved(ticket: Ticket, move: Move, **changes: Any) -> Ticket:
     """Return a ticket as it is after a move."""
     key = move.after(ticket.key)
@@ -145,6 +166,30 @@ def touch(store: Store, message: InboundMessage) -> Touched | Snapshot | None:
         if not isinstance(repository, Touches):
             pytest.skip("this repository has no touch (Touches)")
         return repository.touch(touching(message, policy, LATER))
+
+
+def touch_many(store: Store, *messages: InboundMessage) -> list[Joined | Snapshot | None]:
+    """Let messages join the tickets of their keys without looking first, in a transaction of its own."""
+    before = store.tickets()
+    with store.transaction() as repository:
+        met = toucher(repository).touch_many(runs(messages))
+    if met is None:
+        assert before == store.tickets()
+    return answered(met)
+
+
+def toucher(repository: TicketRepository) -> TouchesMany:
+    """Return the repository as one that touches many at once; skip the test where it is none."""
+    if not isinstance(repository, TouchesMany):
+        pytest.skip("this repository touches one ticket at a time (TouchesMany)")
+    return repository
+
+
+def answered(met: list[Joined | Snapshot | None] | None) -> list[Joined | Snapshot | None]:
+    """Return the answers for each run; skip the test where the messages go another way."""
+    if met is None:
+        pytest.skip("touch_many of this repository has these messages go another way")
+    return met
 
 
 def given_two_sides(store: Store, move: Move) -> list[Ticket]:
