@@ -267,6 +267,17 @@ class TouchesAndTellsNobody(InMemoryTicketRepository):
         return None
 
 
+class TouchesAndIgnoresACountThatIsSet(InMemoryTicketRepository):
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        return super().touch(evolve(touch, unread=evolve(touch.unread, set_to=None)))
+
+
+class TouchesAndTellsTheOthersOldestFirst(InMemoryTicketRepository):
+    def touch(self, touch: Touch) -> Touched | Snapshot | None:
+        met = super().touch(touch)
+        return evolve(met, other_active=met.other_active[::-1]) if isinstance(met, Touched) else met
+
+
 IN_MEMORY: dict[type[InMemoryTicketRepository], str | None] = {
     ForgetsTheConnection: "R2",
     ForgetsTheConnectionWhenItJoins: "R3",
@@ -289,6 +300,8 @@ IN_MEMORY: dict[type[InMemoryTicketRepository], str | None] = {
     TouchesClosedOnes: "R3",
     TouchesForARedelivery: "R8",
     TouchesAndTellsNobody: "R3",
+    TouchesAndIgnoresACountThatIsSet: "R3",
+    TouchesAndTellsTheOthersOldestFirst: "R3",
 }
 
 

@@ -1,7 +1,7 @@
 """The hot path: a message that finds its ticket in one step ends as one that looks, decides and writes.
 
 Law of this file: each property runs on every back end; what only databases have stands below, on each that can be
-had.
+had. What any repository that touches must do is the kit's: `tests/test_contract.py`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ from tests.backends import BACKENDS, ONE_PER_DATABASE, SQL_BACKENDS, Backend, Da
 from tests.test_machine import opening
 from ticketrouter import (
     InboundMessage,
-    MessageKind,
     Outcome,
     Policy,
-    Reason,
     Resolution,
     Ticket,
     TicketRepository,
@@ -40,10 +38,6 @@ from ticketrouter.testing import strategies as these
 
 NOW = these.NOW
 LATER = NOW + timedelta(minutes=5)
-
-
-class UndoError(Exception):
-    """Raised by a test to have the host roll back."""
 
 
 class LooksFirst:
@@ -154,100 +148,20 @@ def test_a_touch_ends_as_load_decide_and_commit_do(databases: Databases, backend
 # --- what a touch meets ----------------------------------------------------------------------------------------
 
 
-def test_every_repository_of_ours_touches(store: Store, backend: Backend) -> None:
-    """The ability is told by the protocol."""
-    with store.transaction() as repository:
-        assert isinstance(
-            getattr(repository, "_repository", repository),
-            AsyncTouches if backend.is_async else Touches,
-        )
-
-
-def test_a_touch_meets_the_ticket_of_the_key_and_tells_the_others(store: Store) -> None:
-    """Another connection, contact or company, and a closed ticket, stay as they are."""
+@pytest.mark.parametrize("message_id", [None, "m"])
+def test_every_repository_of_ours_touches(store: Store, backend: Backend, message_id: str | None) -> None:
+    """The ability is told by the protocol; a message without an id meets its ticket on every back end."""
     here = store.insert(a_ticket(1, 5, 10))
-    older = store.insert(a_ticket(1, 5, 13, status="pending", updated_at=NOW - timedelta(1), user_id=None))
-    newer = store.insert(a_ticket(1, 5, "13"))
-    for key in ((1, 6, 10), (2, 5, 10), (1, "5", 10)):
-        store.insert(a_ticket(*key))
-    store.insert(a_ticket(1, 5, 10, status="closed", closed_at=NOW))
-    before = store.tickets()
+    other = store.insert(a_ticket(1, 5, "10"))
     with store.transaction() as repository:
-        met = touch(repository, InboundMessage(1, 5, 10))
+        met = touch(repository, InboundMessage(1, 5, 10, message_id=message_id))
+        ability = AsyncTouches if backend.is_async else Touches
 
-    now = evolve(here, unread_messages=2, updated_at=LATER)
-    assert Touched(now, (newer, older)) == met
-    assert [now if ticket.id == here.id else ticket for ticket in before] == store.tickets()
-
-
-@pytest.mark.parametrize(
-    ("message", "count"),
-    [
-        (InboundMessage(1, 5, 10, unread_messages=0), 0),
-        (InboundMessage(1, 5, 10, kind=MessageKind.ECHO), 1),
-        (InboundMessage(1, 5, 10, kind=MessageKind.NOTICE, unread_messages=9), 9),
-    ],
-)
-def test_the_policy_says_what_becomes_of_the_count(store: Store, message: InboundMessage, count: int) -> None:
-    """A kind that only attaches adds nothing; a number that is given is set."""
-    store.insert(a_ticket(1, 5, 10))
-    with store.transaction() as repository:
-        ticket = TicketRouter(repository, clock=lambda: LATER).resolve(message).ticket
-
-    assert (count, [ticket]) == (ticket.unread_messages, store.tickets())
-
-
-def test_a_touch_that_misses_writes_nothing(store: Store) -> None:
-    """Only a closed ticket on the key, and an active one elsewhere: nothing is changed, no message id is kept."""
-    store.insert(a_ticket(1, 5, 10, status="closed", closed_at=NOW))
-    other = store.insert(a_ticket(1, 5, 13))
-    before = store.tickets()
-    message = InboundMessage(1, 5, 10, message_id="m")
-    with store.transaction() as repository:
-        met = touch(repository, message)
-        result = TicketRouter(repository, clock=lambda: LATER).resolve(message)
-
-    assert not isinstance(met, Touched)
-    assert (Outcome.CREATED, (other,)) == (result.outcome, result.other_active)
-    assert [*before, result.ticket] == store.tickets()
-
-
-def test_a_message_id_is_recorded_by_the_touch(store: Store, backend: Backend) -> None:
-    """R8: the redelivery is a duplicate, also after the ticket was closed; with another contact it is told."""
-    first = store.insert(a_ticket(1, 5, 10))
-    store.insert(a_ticket(1, 6, 10))
-    message = InboundMessage(1, 5, 10, message_id="m")
-    with store.transaction() as repository:
-        met = touch(repository, message)
-    with store.transaction() as repository:
-        router = TicketRouter(repository, clock=lambda: LATER)
-        routed = [router.resolve(message)] if met is None else []
-        again = touch(repository, message)
-        routed += [router.resolve(message), router.resolve(InboundMessage(1, 6, 10, message_id="m"))]
-        router.close(1, first.id)
-        routed.append(router.resolve(message))
-
-    assert can_touch_with_id(backend) is isinstance(met, Touched)
-    assert not isinstance(again, Touched)
-    reasons = [Reason.ALREADY_ROUTED, Reason.ROUTED_FOR_ANOTHER_CONTACT, Reason.ALREADY_ROUTED]
-    assert reasons == [each.reason for each in routed[-3:]]
-    assert [2, 1] == [ticket.unread_messages for ticket in store.tickets()]
-
-
-def test_r6_a_touch_goes_with_the_hosts_rollback(store: Store) -> None:
-    """R6: neither the change nor the message id remains."""
-    if not store.rolls_back:
-        pytest.skip("memory has no transaction of the host")
-    before = [store.insert(a_ticket(1, 5, 10))]
-    message = InboundMessage(1, 5, 10, message_id="m")
-    with pytest.raises(UndoError), store.transaction() as repository:  # noqa: PT012 - the host's own error
-        TicketRouter(repository).resolve(message)
-        raise UndoError
-    kept = store.tickets()
-    with store.transaction() as repository:
-        outcome = TicketRouter(repository).resolve(message).outcome
-
-    assert (before, Outcome.REUSED) == (kept, outcome)
+        assert isinstance(getattr(repository, "_repository", repository), ability)
+    if message_id is None or can_touch_with_id(backend):
+        assert Touched(evolve(here, unread_messages=2, updated_at=LATER), (other,)) == met
+    else:
+        assert met is None
 
 
 # --- what only databases have -----------------------------------------------------------------------------------

@@ -385,10 +385,11 @@ class TicketRepositoryContract(ConcurrentClauses, ManyClauses):
         [ticket] = given(store, an_active(store))
         new = InboundMessage(1, STRANGER.contact_id, 10, message_id="m1")
         known = InboundMessage(1, CONTACT, 10, message_id="m2")
+        without_id = InboundMessage(1, CONTACT, 10)
 
         def route_and_undo() -> None:
             with store.transaction() as repository:
-                for message in (new, known):
+                for message in (new, known, without_id):
                     TicketRouter(repository).resolve(message)
                 TicketRouter(repository).transfer(1, ticket.id, 13)
                 raise Undo
@@ -575,17 +576,42 @@ class TicketRepositoryContract(ConcurrentClauses, ManyClauses):
 
     def test_r3_a_touch_joins_the_ticket_of_the_key_or_leaves_it_alone(self, store: Store) -> None:
         """R3 and R10: who touches changes count and time of the one ticket on the key, and reports the others."""
-        here, elsewhere, stranger = given(
-            store, an_active(store), an_active(store, ELSEWHERE), an_active(store, STRANGER)
+        rows = given(
+            store,
+            a_waiting(store),
+            an_active(store, ELSEWHERE, updated_at=NOW - timedelta(minutes=1)),
+            an_active(store, evolve(KEY, connection_id=14)),
+            a_closed(store),
+            an_active(store, STRANGER),
         )
+        here, older, newer, *_ = rows
         met = touch(store, InboundMessage(1, CONTACT, 10))
         joined = evolve(here, unread_messages=2, updated_at=LATER)
 
         if isinstance(met, Touched):
-            assert Touched(joined, (elsewhere,)) == met
-            assert [joined, elsewhere, stranger] == store.tickets()
+            assert Touched(joined, (newer, older)) == met
+            assert [joined, *rows[1:]] == store.tickets()
         else:
-            assert [here, elsewhere, stranger] == store.tickets()
+            assert rows == store.tickets()
+
+    @pytest.mark.parametrize(
+        ("message", "count"),
+        [
+            (InboundMessage(1, CONTACT, 10, unread_messages=0), 0),
+            (InboundMessage(1, CONTACT, 10, kind=MessageKind.ECHO), 1),
+            (InboundMessage(1, CONTACT, 10, kind=MessageKind.NOTICE, unread_messages=9), 9),
+        ],
+        ids=["set", "attaches", "attaches and sets"],
+    )
+    def test_r3_a_touch_counts_as_the_policy_says(
+        self, store: Store, message: InboundMessage, count: int
+    ) -> None:
+        """R3: a number that is given is set; a kind that only attaches adds nothing."""
+        rows = given(store, an_active(store))
+        met = touch(store, message)
+        counted = [evolve(rows[0], unread_messages=count, updated_at=LATER)]
+
+        assert (counted if isinstance(met, Touched) else rows) == store.tickets()
 
     @pytest.mark.parametrize("nearest", ["elsewhere", "stranger", "other company"])
     def test_r1_a_touch_meets_nothing_beside_its_key(self, store: Store, nearest: str) -> None:
