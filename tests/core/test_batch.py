@@ -364,12 +364,29 @@ def test_what_a_run_does_to_a_count_is_one_change(count: int):
         assert after == run.unread.after(count)
 
 
+def test_a_count_that_one_message_sets_is_not_set_by_the_next():
+    """Each message counts by itself, also those of a kind that was there before."""
+    runs = runs_of(asked([a_message(unread_messages=7), a_message()]))
+
+    assert [[Unread(7, add=1), Unread(add=1)]] == [run.steps for run in runs or ()]
+
+
 def test_the_choices_of_each_key_count_for_its_messages():
     """A policy for each, and group chats by their own."""
-    by_group = Policy(groups=Policy(scope=Scope.CONTACT))
+    by_contact = Policy(scope=Scope.CONTACT)
+    by_group = Policy(groups=by_contact)
 
     assert runs_of(asked([a_message(), a_message(contact_id=11)], by_group)) is not None
     assert runs_of(asked([a_message(), a_message(group_id=11)], by_group)) is None
+    assert runs_of([*asked([a_message()]), *asked([a_message(contact_id=11)], by_contact)]) is None
+
+
+@pytest.mark.parametrize(("reopen", "closed"), [(Reopen.never(), False), (Reopen.always(), True)])
+def test_closed_tickets_count_where_the_policy_reopens(reopen: Reopen, closed: bool):
+    """Elsewhere nobody has to look for them."""
+    runs = runs_of(asked([a_message(), a_message(contact_id=11)], Policy(reopen=reopen)))
+
+    assert [closed, closed] == [run.closed for run in runs or ()]
 
 
 def test_what_was_touched_is_told(caplog: pytest.LogCaptureFixture):

@@ -38,7 +38,7 @@ from ticketrouter import (
     decide,
 )
 from ticketrouter.memory import InMemoryTicketRepository
-from ticketrouter.policy import Create, Duplicate, Ignore, Reuse
+from ticketrouter.policy import Create, Duplicate, Ignore, Reuse, Snapshot, Touched, touched, touching
 from ticketrouter.policy import Reopen as ReopenIt
 from ticketrouter.testing import strategies as these
 
@@ -157,6 +157,18 @@ def test_a_closed_ticket_of_another_connection_is_never_reopened(situation, last
     without = attrs.evolve(situation.snapshot, latest_closed=None)
 
     assert _answer(situation, snapshot=without) == _answer(situation, snapshot=with_it)
+
+
+@given(these.situations(), these.tickets())
+def test_what_a_touch_has_carried_out_is_what_rule_two_decides(situation, ticket):
+    """The Reuse of the ticket that it met, with the same time, count and message id, and the others told."""
+    message, policy, now = situation.message, situation.policy, NOW
+    key = message.key
+    here = attrs.evolve(ticket, contact_id=key.contact_id, connection_id=key.connection_id)
+    others = Snapshot(situation.snapshot.active).active_elsewhere(key.connection_id)
+    touch = touching(message, policy, now)
+
+    assert decide(message, Snapshot((here, *others)), policy, now) == touched(touch, Touched(here, others))
 
 
 @given(these.situations(), st.randoms(use_true_random=False))
