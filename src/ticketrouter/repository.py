@@ -116,7 +116,7 @@ class Touches(Protocol):
 
         Returns:
             The ticket as it is now; else what `load` would answer, where that was found out on the way; else
-            None. Without a Touched nothing is written.
+            None. Without a Touched nothing is written, but what the lookup claims.
 
         Raises:
             ContentionError: if only a restart of the host's transaction can cure it (R11).

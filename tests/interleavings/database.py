@@ -300,16 +300,17 @@ class Transaction:
         self.writes[place] = new
         return self._saw(None)
 
-    async def upsert(self, place: Place, change: Callable[[Any | None], Any]) -> None:
-        """Insert a row, or change the one that is there: as it is now."""
+    async def upsert(self, place: Place, change: Callable[[Any | None], Any]) -> Any:
+        """Insert a row, or change the one that is there, as it is now, and return it."""
         await Pause()
         if self.database.level.is_postgresql:
             self._look()
         await self._wait(lambda: self._rival_for({place}) or self._writer_of(place))
         self._refuse_newer(place)
         row = self._current().get(place)
-        self.writes[place] = Row(change(None if row is None else row.value), (self.task, self.attempt))
-        self._saw(None)
+        new = Row(change(None if row is None else row.value), (self.task, self.attempt))
+        self.writes[place] = new
+        return self._saw(new.value)
 
     async def touch(
         self,

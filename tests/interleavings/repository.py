@@ -70,21 +70,50 @@ class ModelRepository:
         self._care = care
         level = transaction.database.level
         self._may_be_old = level.is_mariadb and care.current
+        self._overtaken = False
 
     @property
     def statuses(self) -> StatusScheme:
         return STATUSES
 
     async def load(self, lookup: Lookup) -> Snapshot:
-        claims = lookup.claim and self._rule is UniqueRule.NONE and self._care.claim
-        contact = lookup.company_id, lookup.contact_id
-        if claims and self._care.advisory:
-            await self._transaction.lock(contact)
-        elif claims:
-            await self._transaction.upsert(("anchors", contact), lambda count: (count or 0) + 1)
+        level = self._transaction.database.level
+        if self._claims(lookup) and level.is_mariadb:
+            return await self._claimed_since(lookup, *await self._look(lookup))
+        if self._claims(lookup) and level is not Level.SQLITE_IMMEDIATE:
+            await self._claim(lookup.company_id, lookup.contact_id)
         found: Snapshot = await self._transaction.read(lambda rows: self._snapshot(rows, lookup))
-        if not self._may_be_old or not (claims or lookup.overtaken):
+        if not self._may_be_old or not lookup.overtaken:
             return found
+        return await self._as_it_is_now(lookup)
+
+    def _claims(self, lookup: Lookup) -> bool:
+        return lookup.claim and self._rule is UniqueRule.NONE and self._care.claim
+
+    async def _claim(self, company_id: Id, contact_id: Id) -> int:
+        if self._care.advisory:
+            await self._transaction.lock((company_id, contact_id))
+            return 0
+        anchor = "anchors", (company_id, contact_id)
+        version: int = await self._transaction.upsert(anchor, lambda count: (count or 0) + 1)
+        return version
+
+    async def _look(self, lookup: Lookup) -> tuple[Snapshot, int]:
+        anchor = "anchors", (lookup.company_id, lookup.contact_id)
+
+        def query(rows: Rows) -> tuple[Snapshot, int]:
+            return self._snapshot(rows, lookup), rows[anchor].value if anchor in rows else 0
+
+        found: tuple[Snapshot, int] = await self._transaction.read(query)
+        return found
+
+    async def _claimed_since(self, lookup: Lookup, seen: Snapshot, version: int) -> Snapshot:
+        now = await self._claim(lookup.company_id, lookup.contact_id)
+        self._overtaken |= now != version + 1
+        must_look_again = self._may_be_old and (lookup.overtaken or self._overtaken)
+        return await self._as_it_is_now(lookup) if must_look_again else seen
+
+    async def _as_it_is_now(self, lookup: Lookup) -> Snapshot:
         current: Snapshot = await self._transaction.read_locking(
             lambda rows: self._snapshot(rows, lookup), lambda place, value: _is_about(lookup, place, value)
         )
@@ -121,16 +150,28 @@ class ModelRepository:
         )
         if changed is not None:
             return Touched(changed, seen.active_elsewhere(touch.key.connection_id))
-        is_enough = self._transaction.database.level.is_postgresql and self._rule is not UniqueRule.NONE
-        return seen if is_enough else None
+        if self._rule is not UniqueRule.NONE:
+            return seen if self._transaction.database.level.is_postgresql else None
+        if not self._claims(touch.lookup):
+            return None
+        if self._transaction.database.level.is_postgresql:
+            # The same statement does it: to let others in between is to look at more schedules, not at fewer.
+            await self._claim(touch.key.company_id, touch.key.contact_id)
+        return await self.load(evolve(touch.lookup, claim=False))
 
-    async def _touch_as_seen(self, touch: Touch) -> Touched | None:
-        if touch.message_ref is not None or self._rule is not UniqueRule.NONE:
+    async def _touch_as_seen(self, touch: Touch) -> Touched | Snapshot | None:
+        if touch.message_ref is not None:
             return None
-        seen = await self.load(evolve(touch.lookup, closed=False, claim=False))
+        lookup, version = touch.lookup, 0
+        if self._claims(lookup):
+            seen, version = await self._look(lookup)
+        else:
+            seen = await self.load(evolve(lookup, claim=False))
         ticket = seen.active_on(touch.key.connection_id)
+        if ticket is None and self._claims(lookup):
+            return await self._claimed_since(lookup, seen, version)
         if ticket is None:
-            return None
+            return None if self._rule is UniqueRule.NONE else seen
         reuse = touched(touch, Touched(ticket, seen.active_elsewhere(ticket.connection_id)))
         try:
             return Touched(await self._changed(reuse), reuse.other_active)
@@ -235,11 +276,7 @@ class ModelRepository:
 
     async def _claim_all(self, move: Move, contacts: set[Id]) -> None:
         for contact_id in sorted(contacts, key=str):
-            contact = move.company_id, contact_id
-            if self._care.advisory:
-                await self._transaction.lock(contact)
-            else:
-                await self._transaction.upsert(("anchors", contact), lambda count: (count or 0) + 1)
+            await self._claim(move.company_id, contact_id)
 
     # --- the writes ------------------------------------------------------------------------------------------
 

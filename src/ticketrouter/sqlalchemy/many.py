@@ -40,6 +40,7 @@ from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.model import Ticket, UniqueRule, id_order, key_order, newest_first
 from ticketrouter.policy import Lookup, MessageRef, Snapshot, trusted_snapshot
+from ticketrouter.sqlalchemy.claims import Contact, contact_order
 from ticketrouter.sqlalchemy.mapping import KEY
 from ticketrouter.sqlalchemy.rows import SentRows
 from ticketrouter.sqlalchemy.statements import Sent, Statements
@@ -49,7 +50,6 @@ _AT_ONCE = 500
 """How many rows one `UPDATE` of MariaDB changes: it looks for each among all of them."""
 _BY_PRIMARY_KEY = "FORCE INDEX (PRIMARY)"
 
-_Contact: TypeAlias = tuple[Id, Id]
 _Place: TypeAlias = tuple[Any, Any, bytes]
 
 
@@ -121,7 +121,7 @@ class ManyStatements:
 
     # --- reading ---------------------------------------------------------------------------------------------
 
-    def active(self, contacts: Iterable[_Contact]) -> Sent:
+    def active(self, contacts: Iterable[Contact]) -> Sent:
         """Return the `SELECT` of what the contacts have active."""
         one = self._of_one
         return self._of(
@@ -130,7 +130,7 @@ class ManyStatements:
             lambda here: select(*self._cells).where(here, one.is_active(), one.no_orphan()),
         )
 
-    def closed(self, contacts: Iterable[_Contact]) -> Sent:
+    def closed(self, contacts: Iterable[Contact]) -> Sent:
         """Return the `SELECT` of what each contact has closed last on each connection."""
         one, columns = self._of_one, self._mapping.columns
         key = [columns[field] for field in KEY if field in columns]
@@ -143,7 +143,7 @@ class ManyStatements:
 
         return self._of(contacts, "closed", latest)
 
-    def occupying(self, contacts: Iterable[_Contact]) -> Sent | None:
+    def occupying(self, contacts: Iterable[Contact]) -> Sent | None:
         """Return the `SELECT` of the rows that a unique rule may put in the way; None: it puts none."""
         words = self._of_one.occupying_words()
         if words is None:
@@ -500,7 +500,7 @@ class ManyStatements:
         return and_(*(columns[field] == rows.table.c[field] for field in fields if field in rows.table.c))
 
     def _of(
-        self, contacts: Iterable[_Contact], name: str, build: Callable[[ColumnElement[bool]], Any]
+        self, contacts: Iterable[Contact], name: str, build: Callable[[ColumnElement[bool]], Any]
     ) -> Sent:
         """Return a statement about contacts; what it is like, `build` says from the condition which those are."""
         encoded = self._of_one.encoded
@@ -535,19 +535,14 @@ def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def contact_order(contact: _Contact) -> tuple[Any, ...]:
-    """Return a sort key that orders contacts as `key_order` orders their keys."""
-    return id_order(contact[0]), id_order(contact[1])
-
-
 def in_key_order(joints: Sequence[Joint], kind: type[Any]) -> list[int]:
     """Return the places of the Joints that begin so, in the order that every transaction keeps."""
     found = [place for place, joint in enumerate(joints) if isinstance(joint.first, kind)]
     return sorted(found, key=lambda place: key_order(joints[place].key))
 
 
-def _by_contact(tickets: Iterable[Ticket]) -> dict[_Contact, list[Ticket]]:
-    found: dict[_Contact, list[Ticket]] = {}
+def _by_contact(tickets: Iterable[Ticket]) -> dict[Contact, list[Ticket]]:
+    found: dict[Contact, list[Ticket]] = {}
     for ticket in tickets:
         found.setdefault((ticket.company_id, ticket.contact_id), []).append(ticket)
     return found

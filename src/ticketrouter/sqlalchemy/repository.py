@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
-from typing import Any, TypeAlias, TypeVar, assert_never
+from typing import Any, NoReturn, TypeAlias, TypeVar, assert_never
 from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import evolve, frozen
@@ -33,12 +33,13 @@ from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, touched
 from ticketrouter.sqlalchemy.asynchronous import AsyncConnection, AsyncSession, async_scoped_session
 from ticketrouter.sqlalchemy.catalogue import schema_of
+from ticketrouter.sqlalchemy.claims import READ_COMMITTED, Contact, Guard, contact_order
 from ticketrouter.sqlalchemy.faults import Fault, fault_of, translated
-from ticketrouter.sqlalchemy.many import ManyStatements, contact_order, in_key_order
+from ticketrouter.sqlalchemy.many import ManyStatements, in_key_order
 from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping
 from ticketrouter.sqlalchemy.moves import CLOSED_AT_ONCE, MoveStatements
 from ticketrouter.sqlalchemy.rules import Detected, detect
-from ticketrouter.sqlalchemy.sqlite import is_autocommit, warn_of_unsafe_mode
+from ticketrouter.sqlalchemy.sqlite import begins_with_the_write_lock, is_autocommit, warn_of_unsafe_mode
 from ticketrouter.sqlalchemy.statements import ASK_VARIABLE, Sent, Statements
 
 _T = TypeVar("_T")
@@ -81,7 +82,8 @@ class SQLAlchemyTicketRepository:
         """Find what must be known to decide: see `TicketRepository.load`.
 
         Statements:
-            One `SELECT`.
+            One `SELECT`; where the table has no unique rule and a write may follow, one write of the contact's anchor
+            row before it, on MariaDB after it, and locking `SELECT`s where somebody else has written that meanwhile.
         """
         return self._in_host(lambda work: work.load(lookup))
 
@@ -108,7 +110,10 @@ class SQLAlchemyTicketRepository:
         Statements:
             One on PostgreSQL, which also records the message id. For a message without an id: one `UPDATE` on
             SQLite; on MariaDB, where an `UPDATE` that misses would keep others from inserting, one `SELECT`, and one
-            `UPDATE` by primary key of what it has found. Else none.
+            `UPDATE` by primary key of what it has found. Else none. Where the table has no unique rule and no ticket
+            was met, the contact is claimed too, and looked for again: on PostgreSQL by the first statement and one
+            `SELECT` more, on SQLite by the lock of the `UPDATE` and one `SELECT` more, on MariaDB by the write of the
+            anchor row, which tells whether the first look can be trusted.
         """
         return self._in_host(lambda work: work.touch(touch))
 
@@ -127,7 +132,7 @@ class SQLAlchemyTicketRepository:
 
         Statements:
             Two `SELECT`, three where a full unique rule may be in the way; with `claim` they lock what they find.
-            Where the table has no unique rule, one write of an anchor row more for each contact concerned.
+            Where the table has no unique rule, one write more of the anchor rows of all contacts concerned.
         """
         return self._in_host(lambda work: work.survey_move(move, claim=claim))
 
@@ -153,8 +158,8 @@ class SQLAlchemyTicketRepository:
 
         Statements:
             One `SELECT` of active tickets; one each of closed ones, of rows in the way, and of recorded message ids,
-            where they are asked for; before them one write of the anchors where there is no unique rule. None in
-            AUTOCOMMIT, and on MariaDB without a unique rule: there messages go one by one.
+            where they are asked for; where there is no unique rule one write of the anchors before them, on MariaDB
+            after them, between two `SELECT`s of their versions. None in AUTOCOMMIT: there messages go one by one.
         """
         return self._in_host(lambda work: work.load_many(lookups))
 
@@ -282,8 +287,10 @@ _Known: TypeAlias = dict[tuple[TicketMapping, str | None, UniqueRule | None], _P
 # One entry per engine, by the dialect that all views of it share; it goes when the engine goes.
 _known: WeakKeyDictionary[Dialect, _Known] = WeakKeyDictionary()
 _warned: WeakSet[Statements] = WeakSet()
-# The ids that a locking read of a transaction has found; they go when the transaction goes.
+# What goes when a transaction goes: the ids that a locking read of it has found, ...
 _locked: WeakKeyDictionary[RootTransaction, set[Id]] = WeakKeyDictionary()
+# ... and the contacts that others have claimed after its plain reads began to see what they see.
+_overtaken: WeakKeyDictionary[RootTransaction, set[tuple[Id, Id]]] = WeakKeyDictionary()
 
 
 def _plan(connection: Connection, mapping: TicketMapping, unique_rule: UniqueRule | None) -> _Plan:
@@ -357,26 +364,56 @@ class _Work:
     def load(self, lookup: Lookup) -> Snapshot:
         if not self._is_here(lookup.company_id):
             return Snapshot(unique_rule=self.statements.rule)
-        claims = lookup.claim and self.statements.rule is UniqueRule.NONE
-        if claims:
-            self._claim(lookup)
         if lookup.message_id is not None and not self.plan.keeps_message_ids:
             _warn_of_missing_ids(self.statements)
             lookup = evolve(lookup, message_id=None)
+        claims = self._claims(lookup)
+        if claims and self.statements.reads_may_be_old:
+            self._guard_or_raise()
+            return self._claimed_since(lookup, *self._look(lookup))
+        if claims:
+            self._claim(lookup.company_id, lookup.contact_id)
         found = self.statements.snapshot(self._execute(self.statements.load(lookup)).all())
-        if not self.statements.reads_may_be_old or not (claims or lookup.overtaken):
-            return found
+        is_enough = not self.statements.reads_may_be_old or not lookup.overtaken
+        return found if is_enough else self._as_it_is_now(lookup, found)
+
+    def _claims(self, lookup: Lookup) -> bool:
+        return lookup.claim and self.statements.rule is UniqueRule.NONE
+
+    def _look(self, lookup: Lookup) -> tuple[Snapshot, int | None]:
+        """Return what a plain read sees, and the version of the contact's anchor in it."""
+        return self.statements.versioned(self._execute(self.statements.load(lookup, versioned=True)).all())
+
+    def _claimed_since(self, lookup: Lookup, seen: Snapshot, version: int | None) -> Snapshot:
+        """Claim a contact, and return what was seen of it before if nobody has claimed it since, else what is now.
+
+        Thus a new ticket needs no locking read, which would keep others from inserting beside it.
+        """
+        contact = lookup.company_id, lookup.contact_id
+        now = self._execute(self.statements.claims.anchor(*contact)).scalar_one()
+        overtaken = self._of_transaction(_overtaken)
+        if now != (0 if version is None else version + 1):
+            # The next look finds what was just written, and beside it still the old rows.
+            overtaken.add(contact)
+        return self._as_it_is_now(lookup, seen) if lookup.overtaken or contact in overtaken else seen
+
+    def _as_it_is_now(self, lookup: Lookup, seen: Snapshot) -> Snapshot:
         rows = (row for sent in self.statements.current(lookup) for row in self._execute(sent))
         current = self.statements.snapshot(rows)
         self._remember(current)
-        return self.statements.corrected(found, current, lookup)
+        return self.statements.corrected(seen, current, lookup)
 
     def _remember(self, current: Snapshot) -> None:
         """Note what is locked now, so that `get` finds it though the transaction's own snapshot is older."""
         single = (current.latest_closed, current.occupant, current.routed)
-        ids = {ticket.id for ticket in (*current.active, *single) if ticket is not None}
-        if ids and (transaction := self.connection.get_transaction()) is not None:
-            _locked.setdefault(transaction, set()).update(ids)
+        self._of_transaction(_locked).update(
+            ticket.id for ticket in (*current.active, *single) if ticket is not None
+        )
+
+    def _of_transaction(self, noted: WeakKeyDictionary[RootTransaction, set[_T]]) -> set[_T]:
+        """Return what is noted of the host's transaction."""
+        transaction = self.connection.get_transaction()
+        return set() if transaction is None else noted.setdefault(transaction, set())
 
     def touch(self, touch: Touch) -> Touched | Snapshot | None:
         if not self._is_here(touch.key.company_id):
@@ -387,23 +424,35 @@ class _Work:
                 touch = evolve(touch, message=evolve(touch.message, message_id=None), message_ref=None)
             elif is_autocommit(self.connection):
                 return None  # such a message may be a redelivery, and nothing else
-        sent = self.statements.touch(touch)
-        return (
-            self._touch_as_seen(touch)
-            if sent is None
-            else self.statements.touched(touch, self._execute(sent).all())
-        )
+        guard = self._guard if self.statements.rule is UniqueRule.NONE and touch.lookup.claim else None
+        sent = self.statements.touch(touch, guard)
+        if sent is None:
+            return self._touch_as_seen(touch, guard)
+        rows = self._execute(sent).all()
+        if guard is Guard.LOCK and (level := self.statements.claims.level(rows)) is not None:
+            self._check_level(level)
+        found = self.statements.touched(touch, rows)
+        if found is not None or guard is None:
+            return found
+        # Others are kept away now: by what the statement has written, or on SQLite by its being an `UPDATE`.
+        return self.load(evolve(touch.lookup, claim=False))
 
-    def _touch_as_seen(self, touch: Touch) -> Touched | Snapshot | None:
+    def _touch_as_seen(self, touch: Touch, guard: Guard | None) -> Touched | Snapshot | None:
         """Touch what a plain read sees, where an `UPDATE` that misses would keep others from inserting."""
         if touch.message_ref is not None or not self.statements.can_reuse_as_seen:
             return None
-        unclaimed = self.statements.rule is UniqueRule.NONE
-        seen = self.load(evolve(touch.lookup, closed=False, claim=False) if unclaimed else touch.lookup)
+        lookup, version = touch.lookup, None
+        if guard is None:
+            unclaimed = self.statements.rule is UniqueRule.NONE
+            seen = self.load(evolve(lookup, closed=False, claim=False) if unclaimed else lookup)
+        else:
+            seen, version = self._look(lookup)
         ticket = seen.active_on(touch.key.connection_id)
+        if ticket is None and guard is not None:
+            return self._claimed_since(lookup, seen, version)
         if ticket is None:
             # Who must claim first has seen nothing that counts.
-            return None if unclaimed else seen
+            return None if self.statements.rule is UniqueRule.NONE else seen
         reuse = touched(touch, Touched(ticket, seen.active_elsewhere(ticket.connection_id)))
         changed = self._reused_as_seen(reuse)
         return None if changed is None else Touched(changed, reuse.other_active)
@@ -417,8 +466,7 @@ class _Work:
         return None if row is None else self.statements.ticket(row)
 
     def _has_locked(self, ticket_id: Id) -> bool:
-        transaction = self.connection.get_transaction()
-        return transaction is not None and ticket_id in _locked.get(transaction, ())
+        return ticket_id in self._of_transaction(_locked)
 
     def get_current(self, company_id: Id, ticket_id: Id) -> Ticket | None:
         found = self.get(company_id, ticket_id)
@@ -515,8 +563,14 @@ class _Work:
         return {decode(row[0]) for row in self.connection.execute(sent.contacts(lock=lock))}
 
     def _claim_all(self, company_id: Id, contacts: set[Id]) -> None:
-        for contact_id in sorted(contacts, key=id_order):
-            self._claim(Lookup(company_id, contact_id))
+        every = {(company_id, contact_id) for contact_id in contacts}
+        if every and self._guard_or_raise() is Guard.ANCHOR:
+            self._claim_many(every)
+            # The next look finds what was just written, and beside it what may be old.
+            self._of_transaction(_overtaken).update(every)
+            return
+        for contact in sorted(every, key=contact_order):
+            self._claim(*contact)
 
     # --- many at once ----------------------------------------------------------------------------------------
 
@@ -536,10 +590,21 @@ class _Work:
             refs = []
         if not self._takes_many(lookup.company_id for lookup in lookups):
             return None
-        many, contacts = self.plan.many, {(lookup.company_id, lookup.contact_id) for lookup in lookups}
-        if self.statements.rule is UniqueRule.NONE:
-            claims = [self.statements.claim(*contact) for contact in sorted(contacts, key=contact_order)]
-            self.connection.execute(claims[0][0], [values for _, values in claims])
+        contacts = {(lookup.company_id, lookup.contact_id) for lookup in lookups}
+        if self.statements.rule is not UniqueRule.NONE:
+            return self._look_for_many(lookups, contacts, refs)
+        if not self.statements.reads_may_be_old:
+            self._claim_many(contacts)
+            return self._look_for_many(lookups, contacts, refs)
+        before = self._versions(contacts)
+        seen = self._look_for_many(lookups, contacts, refs)
+        overtaken = self._claimed_since_many(contacts, before)
+        return None if overtaken else seen
+
+    def _look_for_many(
+        self, lookups: Sequence[Lookup], contacts: set[Contact], refs: Sequence[MessageRef]
+    ) -> list[Snapshot]:
+        many = self.plan.many
         reopening = {(lookup.company_id, lookup.contact_id) for lookup in lookups if lookup.closed}
         occupying = many.occupying(contacts)
         return many.snapshots(
@@ -550,6 +615,22 @@ class _Work:
             routed=self._routed(refs),
             remembers=self.plan.keeps_message_ids,
         )
+
+    def _claim_many(self, contacts: Iterable[Contact]) -> None:
+        self.connection.execute(*self.statements.claims.anchors(contacts))
+
+    def _versions(self, contacts: Iterable[Contact]) -> dict[tuple[Any, Any], int]:
+        found = self.connection.execute(self.statements.claims.versions(contacts))
+        return {(company, contact): version for company, contact, version in found}
+
+    def _claimed_since_many(self, contacts: set[Contact], before: Mapping[tuple[Any, Any], int]) -> bool:
+        """Claim contacts, and tell whether somebody else may have claimed one of them since: see `_claimed_since`."""
+        self._claim_many(contacts)
+        overtaken = self._of_transaction(_overtaken)
+        now = self._versions(contacts)
+        if any(version != before.get(each, -1) + 1 for each, version in now.items()):
+            overtaken |= contacts
+        return not overtaken.isdisjoint(contacts)
 
     def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
         # Every transaction takes its locks in this order, and in each step by key: known tickets, as `touch_many` has
@@ -592,10 +673,7 @@ class _Work:
             return False
         if not all(map(self._is_here, companies)):
             return False
-        unclaimed = self.statements.rule is UniqueRule.NONE and not self.plan.keeps_anchors
-        return not unclaimed and (
-            self.statements.rule is not UniqueRule.NONE or not self.statements.reads_may_be_old
-        )
+        return self.statements.rule is not UniqueRule.NONE or self.plan.keeps_anchors
 
     @staticmethod
     def _ref_of(lookup: Lookup) -> MessageRef | None:
@@ -702,15 +780,16 @@ class _Work:
                 "company_id", decision.key.company_id, f"{self._only_company!r}, the only one of this table"
             )
         ref = self._to_record(decision.message_ref)  # refused, if at all, before anything is written
-        row, made = self._inserted(self.statements.create(decision))
+        with_ref = None if ref is None else self.statements.create_recorded(decision, ref)
+        row, made = self._inserted(with_ref or self.statements.create(decision))
         if row is None or not made:
             self._refuse_other_index(decision.key, row)
             self._refuse_stranger(decision.key)
             raise ConflictError("the key was taken meanwhile")
-        ticket = self.statements.ticket(row)
-        if ref is not None and not self._record(ref, ticket, decision.at):
+        ticket = self.statements.ticket(row[: len(self.statements.fields)])
+        if ref is not None and not (row[-1] if with_ref else self._record(ref, ticket, decision.at)):
             self._execute(self.statements.discard(ticket))
-            raise ConflictError("the message was routed meanwhile")
+            self._raise_routed(ref)
         return ticket
 
     def _refuse_other_index(self, key: TicketKey, row: Sequence[Any] | None) -> None:
@@ -764,7 +843,7 @@ class _Work:
             yield
             return
         if not self._record(ref, decision.ticket, decision.at):
-            raise ConflictError("the message was routed meanwhile")
+            self._raise_routed(ref)
         try:
             yield
         except (TicketRouterError, SQLAlchemyError):
@@ -776,11 +855,13 @@ class _Work:
 
     def _record(self, ref: MessageRef, ticket: Ticket, at: datetime) -> bool:
         _, made = self._inserted(self.statements.record(ref, ticket, at))
-        if made:
-            return True
+        return made
+
+    def _raise_routed(self, ref: MessageRef) -> NoReturn:
+        """Raise for a message id that could not be recorded."""
         # Either somebody was faster, or the host has deleted the ticket that the id led to.
         self._execute(self.statements.forget_vain(ref))
-        return False
+        raise ConflictError("the message was routed meanwhile")
 
     def _to_record(self, ref: MessageRef | None) -> MessageRef | None:
         if ref is None or not self.plan.keeps_message_ids:
@@ -810,28 +891,56 @@ class _Work:
                 ) from error
             raise ConflictError("the key was taken meanwhile") from error
 
-    def _claim(self, lookup: Lookup) -> None:
+    def _claim(self, company_id: Id, contact_id: Id) -> None:
         """Keep everybody else from this contact until the host's transaction ends."""
-        table = self.statements.mapping.table.fullname
+        claims = self.statements.claims
+        match self._guard_or_raise():
+            case Guard.ANCHOR:
+                if not begins_with_the_write_lock(self.connection):
+                    self._execute(claims.anchor(company_id, contact_id))
+            case Guard.LOCK:
+                self._check_level(self._execute(claims.lock(company_id, contact_id)).one()[0])
+            case guard:
+                assert_never(guard)
+
+    @property
+    def _guard(self) -> Guard | None:
+        """What keeps others from a contact here; None: nothing can."""
+        if is_autocommit(self.connection):
+            return None
+        if self.plan.keeps_anchors:
+            return Guard.ANCHOR
+        return Guard.LOCK if self.connection.dialect.name == "postgresql" else None
+
+    def _guard_or_raise(self) -> Guard:
+        guard = self._guard
+        if guard is not None:
+            return guard
         if is_autocommit(self.connection):
             raise MappingError(
-                f"{table} has no unique rule on active tickets, so a transaction must keep others away: use a "
-                "connection without AUTOCOMMIT, or add the unique index"
+                f"{self._unguarded}, so a transaction must keep others away: use a connection without "
+                "AUTOCOMMIT, or add the unique index"
             )
-        if self.plan.keeps_anchors:
-            self._execute(self.statements.claim(lookup.company_id, lookup.contact_id))
-            return
+        raise MappingError(self._advice)
+
+    def _check_level(self, level: str) -> None:
+        """Raise where a lock is not enough, as what is read after it may be older than it."""
+        if level != READ_COMMITTED:
+            raise MappingError(
+                f"{self._advice}, or use {READ_COMMITTED.upper()} (it is {level.upper()}), where a lock is enough"
+            )
+
+    @property
+    def _unguarded(self) -> str:
+        return f"{self.statements.mapping.table.fullname} has no unique rule on active tickets"
+
+    @property
+    def _advice(self) -> str:
         anchors = self.statements.mapping.anchors.fullname
-        advice = (
-            f"{table} has no unique rule on active tickets: add the unique index, or create {anchors} with "
+        return (
+            f"{self._unguarded}: add the unique index, or create {anchors} with "
             "mapping.metadata.create_all(engine)"
         )
-        if self.connection.dialect.name != "postgresql":
-            raise MappingError(advice)
-        level = self.connection.get_isolation_level()
-        if level != "READ COMMITTED":
-            raise MappingError(f"{advice}, or use READ COMMITTED (it is {level}), where a lock is enough")
-        self._execute(self.statements.lock(lookup))
 
     @property
     def _only_company(self) -> Id | None:

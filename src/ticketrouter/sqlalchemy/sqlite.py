@@ -10,8 +10,11 @@ import warnings
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT = 5.0
+_CONFIGURED = "ticketrouter.configure_sqlite"
+"""By what a connection is known whose transactions begin so."""
 
 
 def asked_for_autocommit(connection: Connection) -> bool:
@@ -32,6 +35,11 @@ def is_autocommit(connection: Connection) -> bool:
     driven: Any = connection.connection.dbapi_connection
     asked = getattr(driven, "get_autocommit", None)
     return bool(asked()) if callable(asked) else getattr(driven, "autocommit", False) is True
+
+
+def begins_with_the_write_lock(connection: Connection) -> bool:
+    """Tell whether every transaction of a connection keeps other writers away from its beginning."""
+    return connection.dialect.name == "sqlite" and _CONFIGURED in connection.info
 
 
 def warn_of_unsafe_mode(connection: Connection) -> None:
@@ -78,7 +86,8 @@ def configure_sqlite(engine: Any, *, busy_timeout: float = BUSY_TIMEOUT, wal: bo
     if sync_engine.dialect.name != "sqlite":
         raise ValueError(f"configure_sqlite is for SQLite, not for {sync_engine.dialect.name}")
 
-    def on_connect(dbapi_connection: Any, _record: object) -> None:
+    def on_connect(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_CONFIGURED] = True
         # The driver must not begin transactions of its own: we do, below.
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from secrets import randbits
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 from attrs import evolve
 from sqlalchemy import (
@@ -51,6 +51,7 @@ from ticketrouter.choices import Scope
 from ticketrouter.lifecycle import Accept, Close, Transfer
 from ticketrouter.model import Ticket, TicketKey, UniqueRule, bumped, newest_first
 from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, Unread
+from ticketrouter.sqlalchemy.claims import ClaimStatements, Guard
 from ticketrouter.sqlalchemy.codecs import Codec
 from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
 from ticketrouter.sqlalchemy.reading import RowReader
@@ -67,9 +68,8 @@ ASK_VARIABLE = select(text("@ticketrouter := COALESCE(@ticketrouter, 0)"))
 _NOT_TAKEN: ColumnElement[Any] = literal_column("0").label("taken")
 _SET_BACK: ColumnElement[Any] = literal_column("(@ticketrouter := 0)").label("set_back")
 """What a row of several ends in on MariaDB, so that the next one does not find the variable as this one has set it."""
-_LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
-
-
+_RECORDED = ["company_id", "connection_id", "message_id", "ticket_id", "routed_at"]
+"""The columns of the record of message ids."""
 _MICROSECONDS = 6
 
 
@@ -108,13 +108,16 @@ class Statements:
         self._encode_contact = self._codecs["contact_id"].encode
         self._encode_connection = self._codecs["connection_id"].encode
         self._encode_time = self._codecs["updated_at"].encode
-        self._loads: dict[tuple[bool, Scope, bool, bool], Executable] = {}
+        self.claims: ClaimStatements = ClaimStatements(mapping, dialect_name, self._codecs)
+        """The statements that keep others from a contact."""
+        self._loads: dict[tuple[bool, Scope, bool, bool, bool], Executable] = {}
         self._locking: dict[Scope, list[Executable]] = {}
-        self._touches: dict[tuple[Scope, bool, bool, int | None], Executable] = {}
+        self._touches: dict[tuple[Scope, bool, bool, int | None, Guard | None], Executable] = {}
         self._get = self._build_get()
         self._get_current = self._get.with_for_update()
         self.create_statement: Executable = self._build_create()
         """The `INSERT` of a new ticket, or of many."""
+        self._creates_recorded: dict[tuple[str, ...], Executable | None] = {}
         self._stranger = self._build_stranger()
         self._reuse = self._build_reuse()
         changed_at = mapping.columns["updated_at"].type
@@ -133,7 +136,6 @@ class Statements:
         self._forget = self._build_forget()
         self._forget_vain = self._build_forget_vain()
         self._forget_before = self._build_forget_before()
-        self._claim = self._build_claim()
 
     @property
     def detected(self) -> Detected:
@@ -147,14 +149,22 @@ class Statements:
 
     # --- reading ---------------------------------------------------------------------------------------------
 
-    def load(self, lookup: Lookup) -> Sent:
-        """Return the one `SELECT` that finds everything for a Snapshot."""
+    def load(self, lookup: Lookup, *, versioned: bool = False) -> Sent:
+        """Return the one `SELECT` that finds everything for a Snapshot.
+
+        Args:
+            lookup: what is asked for.
+            versioned: whether the version of the contact's anchor is, too; on MariaDB only.
+        """
         with_key, with_message = lookup.connection_id is not None, lookup.message_id is not None
-        variant = (with_key, lookup.scope, lookup.closed, with_key and with_message)
+        variant = (with_key, lookup.scope, lookup.closed, with_key and with_message, versioned)
         statement = self._loads.get(variant)
         if statement is None:
             statement = self._loads[variant] = self._build_load(*variant)
-        return statement, self._load_values(lookup)
+        values = self._load_values(lookup)
+        if versioned:
+            values |= self.claims.values(Guard.ANCHOR, lookup.company_id, lookup.contact_id)
+        return statement, values
 
     def _load_values(self, lookup: Lookup) -> dict[str, Any]:
         values = self._of_contact(lookup.company_id, lookup.contact_id)
@@ -203,6 +213,13 @@ class Statements:
         cells = (row[0] for row in rows) if self._rows_are_json else rows
         return self._snapshot([(role, self.ticket(values)) for role, *values in cells])
 
+    def versioned(self, rows: Iterable[Sequence[Any]]) -> tuple[Snapshot, int | None]:
+        """Return what the rows of a versioned `load` say, and the version; None: there is no anchor yet."""
+        cells = [row[0] for row in rows]
+        versions = {cell[0]: self.claims.version_in(cell[0]) for cell in cells}
+        tickets = [(role, self.ticket(values)) for role, *values in cells if versions[role] is None]
+        return self._snapshot(tickets), next((each for each in versions.values() if each is not None), None)
+
     def _snapshot(self, tickets: Sequence[tuple[str, Ticket]]) -> Snapshot:
         single = dict(tickets)
         return Snapshot(
@@ -238,6 +255,25 @@ class Statements:
         return self.create_statement, self._new_row(
             decision, decision.unread_messages, decision.at
         ) | self._token()
+
+    def create_recorded(self, decision: Create, ref: MessageRef) -> Sent | None:
+        """Return the statement of PostgreSQL that does the same and records a message id with the new ticket.
+
+        Its row has, before the mark that `create` ends in, whether the id was recorded. None: this database has no
+        such statement, or SQLAlchemy itself fills a column, which it only does in an `INSERT` that stands alone.
+        """
+        if not self._is_postgresql:
+            return None
+        row = self._new_row(decision, decision.unread_messages, decision.at)
+        names = tuple(row)
+        if names not in self._creates_recorded:
+            self._creates_recorded[names] = self._build_create_recorded(names)
+        statement = self._creates_recorded[names]
+        if statement is None:
+            return None
+        cells = {f"n_{place}": value for place, value in enumerate(row.values())}
+        recorded = {f"b_{name}": value for name, value in self._ref(ref).items()}
+        return statement, cells | recorded | {"b_routed_at": decision.at}
 
     def create_joint(self, joint: Joint, first: Create) -> dict[str, Any]:
         """Return what `create_statement` is sent with for a ticket that several messages join at once."""
@@ -284,28 +320,34 @@ class Statements:
             decision.at
         )
 
-    def touch(self, touch: Touch) -> Sent | None:
+    def touch(self, touch: Touch, guard: Guard | None = None) -> Sent | None:
         """Return the one statement that lets a message join the ticket that is active on its key, if there is one.
 
         Its rows are those of `load`, where a row of the role "hit", if there is one, stands for the ticket on the
         key. None: this database has no such statement, or none that is better than `load` and `commit`.
+
+        Args:
+            touch: what the message does.
+            guard: what the statement keeps others from the contact with where there is no such ticket.
         """
         ref = touch.message_ref
         if self.reads_may_be_old or (ref is not None and not self._is_postgresql):
             return None
         lookup = touch.lookup
         variant = (
-            (lookup.scope, lookup.closed, ref is not None, _more(touch.unread))
+            (lookup.scope, lookup.closed, ref is not None, _more(touch.unread), guard)
             if self._is_postgresql
-            else (Scope.CONNECTION, False, False, _more(touch.unread))
+            else (Scope.CONNECTION, False, False, _more(touch.unread), None)
         )
         statement = self._touches.get(variant)
         if statement is None:
             statement = self._touches[variant] = self._build_touch(*variant)
         values = self._load_values(lookup)
         values["b_updated_at"] = self._encode_time(touch.at)
-        if variant[-1] is None and self.counts:
+        if variant[3] is None and self.counts:
             values["b_unread_set"] = touch.unread.set_to
+        if variant[4] is not None:
+            values |= self.claims.values(variant[4], lookup.company_id, lookup.contact_id)
         if ref is not None:
             values["b_routed_at"] = touch.at
         return statement, values
@@ -491,21 +533,6 @@ class Statements:
         dialect: Any = postgresql if self.dialect_name == "postgresql" else sqlite
         return dialect.insert(messages).on_conflict_do_nothing(index_elements=list(messages.primary_key))
 
-    # --- keeping others away where no unique rule does ----------------------------------------------------------
-
-    def claim(self, company_id: Id, contact_id: Id) -> Sent:
-        """Return the write of the contact's anchor row, which makes everybody else wait."""
-        return self._claim, {
-            "company_id": self._company(company_id),
-            "contact_id": self._codecs["contact_id"].encode(contact_id),
-        }
-
-    def lock(self, lookup: Lookup) -> Sent:
-        """Return the advisory lock of PostgreSQL that does the same, at READ COMMITTED only."""
-        words = (self.mapping.table.fullname, encode_id(lookup.company_id), encode_id(lookup.contact_id))
-        number = int.from_bytes(sha256("\0".join(words).encode()).digest()[:8], signed=True)
-        return _LOCK, {"number": number}
-
     # --- values ----------------------------------------------------------------------------------------------
 
     def _bound(self, **values: Any) -> dict[str, Any]:
@@ -585,12 +612,17 @@ class Statements:
 
     # --- the building, once ----------------------------------------------------------------------------------
 
-    def _build_load(self, with_key: bool, scope: Scope, with_closed: bool, with_message: bool) -> Executable:
+    def _build_load(
+        self, with_key: bool, scope: Scope, with_closed: bool, with_message: bool, versioned: bool
+    ) -> Executable:
         parts = [self._role("active", *self._active_of_contact())]
         if with_key:
             parts += self._load_of_key(scope, with_closed)
         if with_message:
             parts.append(self._routed())
+        if versioned:
+            role, here = self.claims.version()
+            parts.append(select(*self._cells(role, [null()] * len(self.columns))).where(*here))
         return parts[0] if len(parts) == 1 else union_all(*parts)
 
     def _active_of_contact(self, table: Any = None) -> list[ColumnElement[bool]]:
@@ -613,10 +645,12 @@ class Statements:
 
     def _is_brief(self, lookup: Lookup, ref: MessageRef | None) -> bool:
         """Whether a touch finds nothing but active tickets of the contact, of which all that is known is left out."""
+        if self.rule is UniqueRule.NONE:
+            return True
         return ref is None and not lookup.closed and self._occupying() is None
 
     def _build_touch(
-        self, scope: Scope, with_closed: bool, with_message: bool, more: int | None
+        self, scope: Scope, with_closed: bool, with_message: bool, more: int | None, guard: Guard | None
     ) -> Executable:
         if self.dialect_name == "sqlite":
             return self._build_touch_of_sqlite(more)
@@ -629,9 +663,11 @@ class Statements:
             hit = self._touch(*self._on_key(), more=more).cte("hit")
         missed = not_(exists(select(literal_column("1")).select_from(hit)))
         elsewhere = self.mapping.columns["connection_id"] != self._bind("connection_id")
-        further = self._load_of_key(scope, with_closed, missed)
-        if with_message:
-            further.append(self._routed().where(missed))
+        further: list[Select[Any]] = []
+        if self.rule is not UniqueRule.NONE:  # there it is looked for when others are kept away
+            further += self._load_of_key(scope, with_closed, missed)
+            if with_message:
+                further.append(self._routed().where(missed))
         fields = self._fields if further else self._brief_fields
         columns = [self.mapping.columns[field] for field in fields]
         parts = [
@@ -639,7 +675,15 @@ class Statements:
             select(*self._found("active", columns)).where(*self._active_of_contact(), or_(elsewhere, missed)),
             *further,
         ]
-        return union_all(*parts)
+        match guard:
+            case None:
+                return union_all(*parts)
+            case Guard.ANCHOR:
+                return union_all(*parts).add_cte(self.claims.anchored(missed))
+            case Guard.LOCK:
+                return union_all(*parts, self.claims.locked(missed, len(columns) + 1))
+            case _:
+                assert_never(guard)
 
     def _build_touch_of_sqlite(self, more: int | None) -> Executable:
         """Return the `UPDATE` whose row ends in the contact's other active tickets, as JSON.
@@ -700,9 +744,8 @@ class Statements:
             select(columns["id"], *key).where(*self._on_key()).with_for_update(key_share=True).cte("found")
         )
         row = select(*list(found.c)[1:], sent[0], found.c[columns["id"].key], sent[1])
-        names = ["company_id", "connection_id", "message_id", "ticket_id", "routed_at"]
         table = self.mapping.message_ids
-        statement = postgresql.insert(table).from_select(names, row, include_defaults=False)
+        statement = postgresql.insert(table).from_select(_RECORDED, row, include_defaults=False)
         return statement.on_conflict_do_nothing(index_elements=list(table.primary_key)).returning(
             messages.ticket_id
         )
@@ -737,7 +780,12 @@ class Statements:
 
         The drivers of MariaDB spend on each column of a result more than on its values.
         """
-        cells = [literal_column(f"'{role}'", String).label("role"), *columns]
+        return self._cells(literal_column(f"'{role}'", String), columns)
+
+    def _cells(
+        self, role: ColumnElement[Any], columns: Iterable[ColumnElement[Any]]
+    ) -> list[ColumnElement[Any]]:
+        cells = [role.label("role"), *columns]
         if not self._rows_are_json:
             return cells
         return [type_coerce(func.json_array(*cells), self._row_type).label("found")]
@@ -786,6 +834,31 @@ class Statements:
         status = self.mapping.columns["status"]
         unless: Executable = self._insert_unless_taken(table, self._conflict(), status, self.columns)
         return unless
+
+    def _build_create_recorded(self, names: tuple[str, ...]) -> Executable | None:
+        table, messages = self.mapping.table, self.mapping.message_ids
+        if any(column.default is not None for column in table.columns if column.key not in names):
+            return None
+        insert_new: Any = self.create_statement
+        cells = {
+            name: bindparam(f"n_{place}", type_=table.columns[name].type) for place, name in enumerate(names)
+        }
+        made = insert_new.values(cells).cte("made")
+        *ticket, taken = made.c
+        company, connection, message, at = (
+            bindparam(f"b_{name}", type_=messages.c[name].type)
+            for name in ("company_id", "connection_id", "message_id", "routed_at")
+        )
+        row = select(company, connection, message, made.c[self.mapping.columns["id"].key], at)
+        recorded = (
+            postgresql.insert(messages)
+            .from_select(_RECORDED, row, include_defaults=False)
+            .on_conflict_do_nothing(index_elements=list(messages.primary_key))
+            .returning(messages.c.ticket_id)
+            .cte("recorded")
+        )
+        is_recorded = exists(select(recorded.c.ticket_id)).label("is_recorded")
+        return select(*ticket, is_recorded, taken)
 
     def _build_stranger(self) -> Executable | None:
         index = self._detected.index
@@ -946,21 +1019,6 @@ class Statements:
         messages = self.mapping.message_ids
         conflict = {"index_elements": list(messages.primary_key)}
         return self._insert_unless_taken(messages, conflict, messages.c.ticket_id, [messages.c.ticket_id])
-
-    def _build_claim(self) -> Any:
-        anchors = self.mapping.anchors
-        change = {"version": anchors.c.version + 1}
-        match self.dialect_name:
-            case "postgresql":
-                on_postgresql = postgresql.insert(anchors).values(version=0)
-                return on_postgresql.on_conflict_do_update(
-                    index_elements=list(anchors.primary_key), set_=change
-                )
-            case "sqlite":
-                on_sqlite = sqlite.insert(anchors).values(version=0)
-                return on_sqlite.on_conflict_do_update(index_elements=list(anchors.primary_key), set_=change)
-            case _:
-                return mysql.insert(anchors).values(version=0).on_duplicate_key_update(change)
 
     def _build_forget_vain(self) -> Delete:
         ticket, recorded = self.mapping.columns["id"], self.mapping.message_ids.c.ticket_id

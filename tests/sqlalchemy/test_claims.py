@@ -1,0 +1,269 @@
+"""Without a unique rule: when what was seen before the claim counts, and when it does not any more."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from attrs import evolve
+from sqlalchemy import Column, Connection, Engine, String, Uuid, create_engine, event, select, text
+from sqlalchemy.exc import OperationalError
+
+from tests.backends import ONE_PER_DATABASE, Databases
+from tests.races import Cell, racetrack, set_rule
+from tests.sqlalchemy.test_odd_hosts import NOON, a_mapping, a_table, made
+from ticketrouter import InboundMessage, Outcome, Policy, Snapshot, TicketRouter, UniqueRule
+from ticketrouter.policy import Touch
+from ticketrouter.sqlalchemy import (
+    MappingError,
+    SQLAlchemyTicketRepository,
+    TicketMapping,
+    configure_sqlite,
+)
+
+HERE, THERE = InboundMessage(1, 5, 10), InboundMessage(1, 5, 11)
+SERVERS = ("postgresql", "mariadb")
+OLD = Cell("mariadb", "REPEATABLE READ", UniqueRule.NONE, old_snapshot=True)
+
+
+def _begun(late: Connection, mapping: TicketMapping) -> TicketRouter:
+    """Let a transaction begin with a look: on MariaDB its plain reads go on seeing that."""
+    late.execute(select(mapping.table.c.id)).all()
+    return TicketRouter(SQLAlchemyTicketRepository(late, mapping))
+
+
+def _routed(engine: Engine, mapping: TicketMapping, message: InboundMessage) -> Any:
+    with engine.begin() as connection:
+        return TicketRouter(SQLAlchemyTicketRepository(connection, mapping)).resolve(message).ticket
+
+
+def _a_message_elsewhere(router: TicketRouter) -> None:
+    assert Outcome.CREATED is router.resolve(HERE).outcome
+
+
+def _an_agent_elsewhere(router: TicketRouter) -> None:
+    router.open(HERE.key, user_id=7)
+
+
+def _a_merge(router: TicketRouter) -> None:
+    router.merge_contacts(1, 6, 5)
+
+
+@pytest.mark.parametrize("claim", [_a_message_elsewhere, _an_agent_elsewhere, _a_merge])
+def test_what_was_once_old_is_not_trusted_later(
+    databases: Databases, claim: Callable[[TicketRouter], None]
+) -> None:
+    """The version that a transaction finds after its own claim is its own: it says nothing of the rows beside it."""
+    with racetrack(databases, OLD) as (engine, mapping), engine.connect() as late:
+        router = _begun(late, mapping)
+        first = _routed(engine, mapping, THERE)
+        claim(router)
+        second = router.resolve(THERE)
+        late.commit()
+
+    assert (Outcome.REUSED, first.id) == (second.outcome, second.ticket.id)
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+def test_a_look_that_nobody_has_overtaken_is_trusted(databases: Databases, isolation: str) -> None:
+    """A new ticket takes no locking read: nobody is kept from inserting beside it."""
+    cell = Cell("mariadb", isolation, UniqueRule.NONE, old_snapshot=True)
+    sent: list[str] = []
+    with racetrack(databases, cell) as (engine, mapping), engine.connect() as late:
+        _routed(engine, mapping, HERE)
+        router = _begun(late, mapping)
+        event.listen(late, "before_cursor_execute", lambda *about: sent.append(about[2]))
+        found = router.resolve(THERE), router.resolve(InboundMessage(1, 6, 10, message_id="m"))
+        late.commit()
+
+    assert [Outcome.CREATED] * 2 == [each.outcome for each in found]
+    assert not [statement for statement in sent if "FOR UPDATE" in statement]
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize("word", ["INSERT INTO ticketrouter_anchors", "FROM ticketrouter_tickets"])
+def test_a_batch_that_somebody_has_overtaken_looks_again(
+    databases: Databases, isolation: str, word: str
+) -> None:
+    """A rival comes after the look at the versions, or after the look at the tickets: he is met."""
+    cell = Cell("mariadb", isolation, UniqueRule.NONE, old_snapshot=True)
+    batch = [InboundMessage(1, contact, 10) for contact in range(5)]
+    with racetrack(databases, cell) as (engine, mapping):
+        rivals: list[Any] = []
+
+        def rival(*about: Any) -> None:
+            if word in about[2] and not rivals:
+                rivals.append(None)  # his own statements are none of these
+                rivals[0] = _routed(engine, mapping, batch[3])
+
+        with engine.begin() as connection:
+            router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+            router.resolve(InboundMessage(1, 99, 10))
+            event.listen(connection, "before_cursor_execute", rival)
+            found = router.resolve_many(batch)
+            again = router.resolve_many(batch)
+
+    created, reused = Outcome.CREATED, Outcome.REUSED
+    assert [created, created, created, reused, created] == [each.outcome for each in found]
+    assert [2, 2, 2, 3, 2] == [each.ticket.unread_messages for each in again]
+    assert rivals[0].id == found[3].ticket.id == again[3].ticket.id
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [Cell(database, "READ COMMITTED", UniqueRule.NONE, old_snapshot=False) for database in SERVERS] + [OLD],
+    ids=str,
+)
+def test_batches_over_the_same_contacts_neither_double_nor_wait_in_a_circle(
+    databases: Databases, cell: Cell
+) -> None:
+    """Each worker sends its messages in an order of its own: one ticket each, with every message, at the first try."""
+    contacts, workers, rounds = range(40), 4, 5
+    with racetrack(databases, cell) as (engine, mapping):
+        _routed(engine, mapping, InboundMessage(1, 99, 10))
+
+        def work(number: int) -> None:
+            chance = random.Random(number)
+            for _ in range(rounds):
+                batch = [InboundMessage(1, each, 10) for each in chance.sample(contacts, 30)]
+                with engine.begin() as connection:
+                    TicketRouter(SQLAlchemyTicketRepository(connection, mapping)).resolve_many(batch)
+
+        with ThreadPoolExecutor(workers) as pool:
+            for done in [pool.submit(work, number) for number in range(workers)]:
+                done.result()
+        columns = mapping.table.c
+        with engine.begin() as connection:
+            rows = connection.execute(select(columns.contact_id, columns.unread_messages)).all()
+
+    assert sorted([*contacts, 99]) == sorted(contact for contact, _ in rows)
+    assert workers * rounds * 30 + 1 == sum(count for _, count in rows)
+
+
+@pytest.mark.parametrize("database", ["postgresql", "sqlite", "mariadb"])
+def test_a_batch_costs_the_same_statements_without_a_rule(databases: Databases, database: str) -> None:
+    """In batches of 10, 100 and 1,000, half of them for new tickets; MariaDB looks at the anchors before and after."""
+    counts = []
+    for length in (5, 50, 500):
+        isolation = "SERIALIZABLE" if database == "sqlite" else "READ COMMITTED"
+        cell = Cell(database, isolation, UniqueRule.NONE, old_snapshot=False)
+        known = [InboundMessage(1, contact, 10) for contact in range(length)]
+        more = [
+            *(evolve(each, message_id=f"{each.contact_id}") for each in known),
+            *(InboundMessage(1, f"new {n}", 10, message_id=f"new {n}") for n in range(length)),
+        ]
+        sent: list[str] = []
+        with racetrack(databases, cell) as (engine, mapping), engine.begin() as connection:
+            router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+            router.resolve_many(known)
+            event.listen(connection, "before_cursor_execute", lambda *about, sent=sent: sent.append(about[2]))
+            found = router.resolve_many(more)
+        assert ([Outcome.REUSED] * length) + ([Outcome.CREATED] * length) == [each.outcome for each in found]
+        counts.append(len(sent))
+
+    assert [{"postgresql": 7, "sqlite": 7, "mariadb": 11}[database]] * 3 == counts, sent
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_lock_is_refused_where_what_follows_may_be_older(databases: Databases, level: str) -> None:
+    """An active ticket is joined all the same: that takes no lock."""
+    cell = Cell("postgresql", level, UniqueRule.NONE, old_snapshot=False, advisory=True)
+    with racetrack(databases, cell) as (engine, mapping):
+        with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+            TicketRouter(SQLAlchemyTicketRepository(connection, mapping)).resolve(HERE)
+            connection.commit()
+        with engine.begin() as connection:
+            router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+            joined = router.resolve(HERE)
+            with pytest.raises(MappingError, match=f"use READ COMMITTED .it is {level}."):
+                router.resolve(THERE)
+            with pytest.raises(MappingError, match=f"use READ COMMITTED .it is {level}."):
+                router.open(THERE.key)
+            active = router.active_tickets(1, 5)
+
+    assert (Outcome.REUSED, [joined.ticket]) == (joined.outcome, active)
+
+
+def test_a_lock_costs_no_statement_of_its_own(databases: Databases) -> None:
+    """PostgreSQL takes it with the look that meets no ticket, and looks again."""
+    cell = Cell("postgresql", "READ COMMITTED", UniqueRule.NONE, old_snapshot=False, advisory=True)
+    sent: list[str] = []
+    with racetrack(databases, cell) as (engine, mapping), engine.begin() as connection:
+        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+        router.resolve(HERE)
+        event.listen(connection, "before_cursor_execute", lambda *about: sent.append(about[2]))
+        found = [router.resolve(THERE), router.resolve(THERE)]
+
+    assert [Outcome.CREATED, Outcome.REUSED] == [each.outcome for each in found]
+    assert 4 == len(sent), sent
+
+
+# --- SQLite: the write lock is claim enough -------------------------------------------------------------------
+
+
+def _unguarded(path: Path, *, configured: bool) -> tuple[Engine, TicketMapping]:
+    engine = create_engine(f"sqlite:///{path / 'desk.sqlite3'}", connect_args={"timeout": 0})
+    if configured:
+        configure_sqlite(engine, busy_timeout=0)
+    mapping = TicketMapping.own()
+    mapping.metadata.create_all(engine)
+    with engine.begin() as connection:
+        set_rule(connection, mapping, UniqueRule.NONE)
+    return engine, mapping
+
+
+@pytest.mark.filterwarnings("ignore:this SQLite engine reads outside:UserWarning")
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_touch_that_met_nothing_has_the_write_lock(tmp_path: Path, *, configured: bool) -> None:
+    """An `UPDATE` takes it whether or not it finds a row, so that nobody can have come after the look."""
+    engine, mapping = _unguarded(tmp_path, configured=configured)
+    rival = create_engine(engine.url, connect_args={"timeout": 0})
+    with engine.begin() as connection:
+        repository = SQLAlchemyTicketRepository(connection, mapping)
+        seen = repository.touch(Touch(HERE, Policy(), NOON))
+        with pytest.raises(OperationalError, match="locked"), rival.begin() as other:
+            other.execute(text(f"UPDATE {mapping.table.name} SET status = 'open'"))
+    engine.dispose()
+    rival.dispose()
+
+    assert Snapshot(unique_rule=UniqueRule.NONE) == seen
+
+
+@pytest.mark.filterwarnings("ignore:this SQLite engine reads outside:UserWarning")
+@pytest.mark.parametrize(("configured", "anchors"), [(True, 0), (False, 1)])
+def test_an_anchor_is_written_where_the_transaction_has_no_lock_yet(
+    tmp_path: Path, *, configured: bool, anchors: int
+) -> None:
+    """A message with an id looks first: `configure_sqlite` has begun with the lock, other hosts have not."""
+    engine, mapping = _unguarded(tmp_path, configured=configured)
+    with engine.begin() as connection:
+        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+        router.resolve(InboundMessage(1, 5, 10, message_id="m"))
+        rows = connection.execute(select(mapping.anchors)).all()
+    engine.dispose()
+
+    assert anchors == len(rows)
+
+
+# --- PostgreSQL: ticket and message id in one statement -------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
+def test_what_sqlalchemy_fills_is_filled_for_a_message_with_an_id(databases: Databases, backend: Any) -> None:
+    """A default of Python's is one that SQLAlchemy only gives to an `INSERT` that stands alone."""
+    table = a_table(
+        id=Column("id", Uuid, primary_key=True, default=uuid4),
+        protocol=Column("protocol", String(20), nullable=False, default=lambda: "P-1"),
+    )
+    with made(databases, backend, mapping := a_mapping(table)) as engine, engine.begin() as connection:
+        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+        message = InboundMessage(1, "a", 10, message_id="m")
+        found = [router.resolve(message).outcome, router.resolve(message).outcome]
+        rows = connection.execute(select(table.c.protocol)).all()
+
+    assert ([Outcome.CREATED, Outcome.DUPLICATE], [("P-1",)]) == (found, rows)
