@@ -19,6 +19,8 @@ from ticketrouter import InboundMessage, Outcome, Policy, Reopen, Scope, TicketR
 
 MESSAGE = InboundMessage(1, 5, 10)
 WITH_ID = InboundMessage(1, 5, 10, message_id="m")
+FIRST = InboundMessage(1, 6, 10, message_id="first")
+"""What comes before what is counted: some things are found out once, or once for a connection."""
 PLAIN = Policy()
 
 
@@ -113,9 +115,7 @@ def _counts(store: SqlStore, case: Case, rule: UniqueRule) -> None:
         store.empty()
         with store.transaction() as repository:
             router = TicketRouter(repository, case.policy)
-            router.resolve(
-                InboundMessage(1, 6, 10, message_id="m")
-            )  # what is found out once, or once for a connection
+            router.resolve(FIRST)
             case.begin(TicketRouter(repository))
             with counted(store) as sent:
                 found = router.resolve(case.message)

@@ -68,8 +68,9 @@ def indexes(connection: Connection, mapping: TicketMapping) -> Iterable[Index]:
 
 def schema_of(connection: Connection, mapping: TicketMapping) -> str | None:
     """Return the database schema that the table is in, as this connection translates it."""
-    translated_to = connection.get_execution_options().get("schema_translate_map") or {}
-    return translated_to.get(mapping.table.schema, mapping.table.schema)
+    schema = mapping.table.schema
+    translated_to = connection.get_execution_options().get("schema_translate_map")
+    return translated_to.get(schema, schema) if translated_to else schema
 
 
 def table_name(connection: Connection, mapping: TicketMapping) -> str:

@@ -50,7 +50,18 @@ from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.lifecycle import Accept, Close, Transfer
 from ticketrouter.model import Ticket, TicketKey, UniqueRule, bumped, newest_first
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched, Unread
+from ticketrouter.policy import (
+    Create,
+    Lookup,
+    MessageRef,
+    Reopen,
+    Reuse,
+    Snapshot,
+    Touch,
+    Touched,
+    Unread,
+    trusted_touched,
+)
 from ticketrouter.sqlalchemy.claims import ClaimStatements, Guard
 from ticketrouter.sqlalchemy.codecs import Codec
 from ticketrouter.sqlalchemy.mapping import FIELDS, KEY, TicketMapping
@@ -101,6 +112,7 @@ class Statements:
             field for field in self._fields if field not in self._told and field != "closed_at"
         )
         self._brief = RowReader(mapping, self._codecs, self._brief_fields, self._told)
+        self._brief_width = 1 + len(self._brief_fields)
         company = self._codecs.get("company_id")
         self._row_type = JsonRow((String(), *(column.type for column in self.columns)))
         self._encode_company = None if company is None else company.encode
@@ -356,10 +368,12 @@ class Statements:
         """Return what the rows of `touch` say."""
         if not self._is_postgresql:
             return _met(self.ticket(rows[0][:-1]), map(self.ticket, rows[0][-1])) if rows else None
-        key, is_brief = touch.key, self._is_brief(touch.lookup, touch.message_ref)
         reader, told = self._rows, ()
-        if is_brief:
+        if rows and len(rows[0]) == self._brief_width:
+            key = touch.key
             reader, told = self._brief, tuple([getattr(key, field) for field in self._told])
+        if len(rows) == 1 and rows[0][0] == "hit":  # nearly every message
+            return trusted_touched(reader.ticket(rows[0][1:], told), ())
         tickets = [(row[0], reader.ticket(row[1:], told)) for row in rows]
         hit = next((ticket for role, ticket in tickets if role == "hit"), None)
         if hit is not None:
@@ -643,12 +657,6 @@ class Statements:
 
     # --- touch: an `UPDATE` that need not have seen its row -----------------------------------------------------
 
-    def _is_brief(self, lookup: Lookup, ref: MessageRef | None) -> bool:
-        """Whether a touch finds nothing but active tickets of the contact, of which all that is known is left out."""
-        if self.rule is UniqueRule.NONE:
-            return True
-        return ref is None and not lookup.closed and self._occupying() is None
-
     def _build_touch(
         self, scope: Scope, with_closed: bool, with_message: bool, more: int | None, guard: Guard | None
     ) -> Executable:
@@ -668,6 +676,7 @@ class Statements:
             further += self._load_of_key(scope, with_closed, missed)
             if with_message:
                 further.append(self._routed().where(missed))
+        # Where it finds nothing but active tickets of the contact, what is known of those is left out.
         fields = self._fields if further else self._brief_fields
         columns = [self.mapping.columns[field] for field in fields]
         parts = [
