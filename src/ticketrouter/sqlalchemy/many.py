@@ -328,12 +328,11 @@ class ManyStatements:
             .cte("locked")
         )
         had = locked.c
-        same = [columns[field] == had[field] for field in ("id", "company_id") if field in columns]
         more = func.coalesce(columns["unread_messages"], 0) + had.new_unread_add
         count = func.coalesce(had.new_unread_set, more)
         changed = (
             update(table)
-            .where(*same)
+            .where(columns["id"] == had.id)  # a locked row's, and so its company's
             .values({columns["unread_messages"].key: count, columns["updated_at"].key: had.new_updated_at})
             .returning(columns["id"])
             .cte("changed")
@@ -495,9 +494,15 @@ class ManyStatements:
 
     def _is_sent(self, rows: SentRows) -> ColumnElement[bool]:
         """Return the condition that joins tickets to the rows: by what the rows have of a contact, or of an id."""
-        columns = self._mapping.columns
-        fields = ("company_id", "contact_id", "id")
-        return and_(*(columns[field] == rows.table.c[field] for field in fields if field in rows.table.c))
+        columns, sent = self._mapping.columns, rows.table.c
+        if "id" not in sent:
+            return and_(*(columns[field] == sent[field] for field in KEY[:2] if field in sent))
+        company = (
+            columns["company_id"].is_not_distinct_from(sent["company_id"]) if "company_id" in sent else true()
+        )
+        # Said so, the company is no way to the row: to PostgreSQL, an index that begins with it is as good as the
+        # primary key while a table is young and not yet analysed.
+        return and_(columns["id"] == sent["id"], company)
 
     def _of(
         self, contacts: Iterable[Contact], name: str, build: Callable[[ColumnElement[bool]], Any]
