@@ -831,6 +831,14 @@ def test_nothing_found_is_nothing():
     assert Snapshot(unique_rule=UniqueRule.ONE_PER_CONTACT).in_the_way() is None
 
 
+def test_a_unique_rule_that_is_none_is_refused_by_name():
+    """A repository is told which of its words is not one of ours."""
+    with pytest.raises(InvalidMessageError) as caught:
+        Snapshot(unique_rule="two per contact")
+
+    assert (caught.value.field, caught.value.value) == ("unique_rule", "two per contact")
+
+
 def test_a_message_id_that_came_with_another_contact_is_reported():
     """Rule 1 answers by the id alone; the reason tells that the contacts differ."""
     snapshot = Snapshot(routed=HERE)

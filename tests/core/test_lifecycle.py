@@ -171,6 +171,11 @@ def test_reopening_an_active_ticket():
     assert Keep(a_ticket()) == reopen_ticket(view, NOW, statuses=STATUSES)
 
 
+def test_reopening_an_active_ticket_that_was_closed_between_two_looks():
+    """It was active when it was looked at: that is answered, as if nobody had come between."""
+    assert Keep(a_ticket()) == reopen_ticket(View(a_ticket(), Snapshot()), NOW, statuses=STATUSES)
+
+
 def test_reopening_what_was_reopened_between_two_looks():
     """The ticket itself holds the key by now, so the wish has come true."""
     active = a_ticket(updated_at=NOW)

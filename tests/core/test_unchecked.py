@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from attrs import evolve, fields
+from attrs import evolve, field, fields, frozen
 from attrs.exceptions import FrozenInstanceError
 
 from ticketrouter.choices import Policy, Scope
@@ -70,6 +70,19 @@ class TestTheSameValue:
 def test_it_has_the_same_defaults():
     """An argument left out has the value that the class gives it."""
     assert unchecked(Lookup)(1, 2) == Lookup(1, 2)
+
+
+def test_it_takes_the_arguments_by_the_names_that_the_class_gives_them():
+    """An alias of its own, and one that may be given by name only."""
+
+    @frozen(weakref_slot=False)
+    class Odd:
+        _first: int = field(alias="given")
+        second: int = field(default=2, kw_only=True)
+
+    assert unchecked(Odd)(given=1, second=3) == Odd(given=1, second=3)
+    with pytest.raises(TypeError):
+        unchecked(Odd)(1, 3)  # type: ignore[call-arg]
 
 
 def test_it_checks_nothing():
