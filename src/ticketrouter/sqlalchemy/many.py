@@ -332,7 +332,7 @@ class ManyStatements:
         count = func.coalesce(had.new_unread_set, more)
         changed = (
             update(table)
-            .where(columns["id"] == had.id)  # a locked row's, and so its company's
+            .where(self._is_row(had))
             .values({columns["unread_messages"].key: count, columns["updated_at"].key: had.new_updated_at})
             .returning(columns["id"])
             .cte("changed")
@@ -497,12 +497,17 @@ class ManyStatements:
         columns, sent = self._mapping.columns, rows.table.c
         if "id" not in sent:
             return and_(*(columns[field] == sent[field] for field in KEY[:2] if field in sent))
+        return self._is_row(sent)
+
+    def _is_row(self, of: Any) -> ColumnElement[bool]:
+        """Return the condition that joins a ticket to a row that has its id."""
+        columns = self._mapping.columns
         company = (
-            columns["company_id"].is_not_distinct_from(sent["company_id"]) if "company_id" in sent else true()
+            columns["company_id"].is_not_distinct_from(of["company_id"]) if "company_id" in of else true()
         )
         # Said so, the company is no way to the row: to PostgreSQL, an index that begins with it is as good as the
         # primary key while a table is young and not yet analysed.
-        return and_(columns["id"] == sent["id"], company)
+        return and_(columns["id"] == of["id"], company)
 
     def _of(
         self, contacts: Iterable[Contact], name: str, build: Callable[[ColumnElement[bool]], Any]
