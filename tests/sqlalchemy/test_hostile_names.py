@@ -79,6 +79,9 @@ def live(place: Place, mapping: TicketMapping) -> list[Outcome]:
         router.transfer("1", made.ticket.id, "11")
         router.close("1", made.ticket.id)
         outcomes.append(router.resolve(InboundMessage("1", "c", "11")).outcome)
+        router.close("1", made.ticket.id)
+        batch = router.resolve_many([InboundMessage("1", contact, "11") for contact in ("c", "d", "c")])
+        assert [Outcome.REOPENED, Outcome.CREATED, Outcome.REUSED] == [each.outcome for each in batch]
     return outcomes
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     DateTime,
     Engine,
     Enum,
@@ -24,6 +27,7 @@ from sqlalchemy import (
     event,
     text,
 )
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.exc import OperationalError
 
 from tests.backends import ONE_PER_DATABASE, Backend, Databases
@@ -37,6 +41,7 @@ from ticketrouter import (
     Outcome,
     Policy,
     Reopen,
+    Resolution,
     TicketRouter,
     UniqueRule,
 )
@@ -185,6 +190,118 @@ def test_an_id_is_told_as_the_row_has_it(databases: Databases, backend: Backend)
     assert [(Outcome.REUSED, first.id, as_it_is)] * 3 == [
         (each.outcome, each.ticket.id, each.ticket.contact_id) for each in found
     ]
+
+
+def with_words() -> TicketMapping:
+    words = Enum(Status, values_callable=lambda _: ["open", "pending", "closed"])
+    return a_mapping(a_table(status=Column("status", words, nullable=False), **_count()), **COUNTED)
+
+
+def with_texts() -> TicketMapping:
+    table = a_table(
+        id=Column("id", Uuid(as_uuid=False), primary_key=True, default=lambda: str(uuid4())),
+        contact_id=Column("contact_id", Uuid(as_uuid=False), nullable=False),
+        user_id=Column("user_id", Uuid(as_uuid=False)),
+        queue_id=Column("queue_id", String(40)),
+        **_count(),
+    )
+    return a_mapping(table, **COUNTED, user_id="user_id", queue_id="queue_id")
+
+
+def with_milliseconds() -> TicketMapping:
+    times = {name: Column(name, BigInteger, nullable=False) for name in ("created_at", "updated_at")}
+    agent = Column("agent", Uuid)
+    table = a_table(**times, closed_at=Column("closed_at", DateTime), user_id=agent, **_count())
+    return a_mapping(table, **COUNTED, closed_at=None, user_id="agent", epoch=timedelta(milliseconds=1))
+
+
+def with_seconds() -> TicketMapping:
+    seconds = DateTime().with_variant(mysql.DATETIME(), "mariadb", "mysql")
+    rounded = seconds.with_variant(postgresql.TIMESTAMP(precision=2), "postgresql")
+    columns = {name: Column(name, Integer) for name in ("user_id", "queue_id")}
+    table = a_table(updated_at=Column("updated_at", rounded, nullable=False), **columns, **_count())
+    return a_mapping(table, **COUNTED, user_id="user_id", queue_id="queue_id")
+
+
+def with_times_that_do_not_tell() -> TicketMapping:
+    return a_mapping(a_table(**_count()), **COUNTED)
+
+
+def _count() -> dict[str, Column[Any]]:
+    return {"unread_messages": Column("unread", Integer)}
+
+
+COUNTED: dict[str, Any] = {"unread_messages": "unread"}
+ODD_HOSTS = (with_words, with_texts, with_milliseconds, with_seconds, with_times_that_do_not_tell)
+
+
+@every_database
+@pytest.mark.parametrize("host", ODD_HOSTS, ids=lambda host: host.__name__)
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "not kept"])
+def test_a_batch_reopens_as_one_by_one(
+    databases: Databases, backend: Backend, host: Callable[[], TicketMapping], keep: bool
+) -> None:
+    """Whatever the columns are: each ticket is told as its row is, and the rows are the same."""
+    mapping, policy = host(), Policy(reopen=Reopen.always(keep_user=keep, keep_queue=keep))
+    found: list[list[Resolution]] = []
+    rows: list[list[Any]] = []
+    with made(databases, backend, mapping) as engine:
+        with engine.begin() as connection:
+            contacts = [_insert_closed(connection, mapping, number) for number in range(9)]
+        batch = [InboundMessage(1, each, 10, message_id=each) for each in contacts]
+        batch += [InboundMessage(1, each, 10) for each in contacts[:4]]
+        for at_once in (False, True):
+            with engine.connect() as connection:
+                repository = SQLAlchemyTicketRepository(
+                    connection, mapping, unique_rule=UniqueRule.ACTIVE_PER_CONNECTION
+                )
+                asked = TicketRouter(repository, policy, clock=ticking())
+                found.append(
+                    asked.resolve_many(batch) if at_once else [asked.resolve(each) for each in batch]
+                )
+                rows.append([*connection.execute(mapping.table.select().order_by(mapping.columns["id"]))])
+                connection.rollback()
+    one_by_one, together = found
+
+    assert [Outcome.REOPENED] * 9 + [Outcome.REUSED] * 4 == [each.outcome for each in together]
+    assert [each.ticket for each in one_by_one[:9]] == [each.ticket for each in together[:9]]
+    assert [each.change for each in one_by_one] == [each.change for each in together]
+    assert rows[0] == rows[1]
+
+
+def ticking() -> Callable[[], datetime]:
+    """Return a clock of which each look is a second later, and none a time that every column can hold."""
+    times = itertools.count()
+    return lambda: NOON + timedelta(hours=1, seconds=next(times), microseconds=987654)
+
+
+def _insert_closed(connection: Connection, mapping: TicketMapping, number: int) -> Any:
+    """Insert a closed ticket, and return its contact."""
+    is_text = isinstance(mapping.columns["id"].type, Uuid)
+    ticket: dict[str, Any] = {
+        "id": str(UUID(int=number)) if is_text else number + 1,
+        "company_id": 1,
+        "contact_id": str(UUID(int=100 + number)) if is_text else f"c{number}",
+        "connection_id": 10,
+        "status": "closed",
+        "unread_messages": number or None,
+        "created_at": NOON,
+        "updated_at": NOON,
+        "closed_at": NOON,
+    }
+    for field in {"user_id", "queue_id"} & mapping.columns.keys():
+        type_ = mapping.columns[field].type
+        as_uuid, of_text = isinstance(type_, Uuid) and type_.as_uuid, isinstance(type_, Uuid | String)
+        other = UUID(int=number) if as_uuid else str(UUID(int=number)) if of_text else number
+        ticket[field] = other if number % 3 else None
+    codecs = mapping.codecs(connection.dialect.name)
+    row = {
+        column.key: codecs[field].encode(ticket[field])
+        for field, column in mapping.columns.items()
+        if ticket[field] is not None
+    }
+    connection.execute(mapping.table.insert().values(row))
+    return ticket["contact_id"]
 
 
 def test_a_member_of_an_int_enum_is_an_id_like_any_other() -> None:

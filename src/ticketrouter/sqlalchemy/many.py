@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -21,6 +21,8 @@ from sqlalchemy import (
     String,
     and_,
     case,
+    cast,
+    exists,
     false,
     func,
     literal,
@@ -39,7 +41,7 @@ from ticketrouter.batch import Joined, Joint, Run, trusted_joined
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
 from ticketrouter.model import Ticket, UniqueRule, id_order, key_order, newest_first
-from ticketrouter.policy import Lookup, MessageRef, Snapshot, trusted_snapshot
+from ticketrouter.policy import Lookup, MessageRef, Reopen, Snapshot, trusted_snapshot
 from ticketrouter.sqlalchemy.claims import Contact, contact_order
 from ticketrouter.sqlalchemy.mapping import KEY
 from ticketrouter.sqlalchemy.rows import SentRows
@@ -50,6 +52,7 @@ _AT_ONCE = 500
 """How many rows one `UPDATE` of MariaDB changes: it looks for each among all of them."""
 _BY_PRIMARY_KEY = "FORCE INDEX (PRIMARY)"
 
+_T = TypeVar("_T")
 _Place: TypeAlias = tuple[Any, Any, bytes]
 
 
@@ -67,6 +70,15 @@ class ManyStatements:
         self._contacts = self._rows_of("company_id", "contact_id")
         self._known = self._rows_of("company_id", "id")
         self._counts = self._rows_of("company_id", "id", "unread_messages", "updated_at")
+        self._reopenings = self._rows_of(
+            "company_id",
+            "id",
+            "user_id",
+            "queue_id",
+            "unread_messages",
+            "updated_at",
+            further={"status": String()},
+        )
         self._refs = self._rows_of_refs("company_id", "connection_id", "message_id")
         self._records = self._rows_of_refs(
             "company_id", "connection_id", "message_id", "ticket_id", "routed_at"
@@ -392,64 +404,131 @@ class ManyStatements:
         return statement, sent.bound(_columns(rows))
 
     def locked(self, tickets: Sequence[Ticket]) -> Sent:
-        """Return the `SELECT` of tickets as they are now, locked in the order of their keys where that can be said."""
+        """Return the `SELECT` of tickets as they are now, locked in the order of their keys where that can be said.
+
+        A row is whether the ticket is active, and its cells.
+        """
         one, columns = self._of_one, self._mapping.columns
+        is_active = one.is_active().label("active")
         if self._is_mariadb:
             ids = [one.encoded("id", ticket.id) for ticket in tickets]
-            found = select(*self._cells).where(
-                self._companies(tickets), columns["id"].in_(ids), one.is_active()
-            )
+            found = select(is_active, *self._cells).where(self._companies(tickets), columns["id"].in_(ids))
             # By the primary key alone: any other way would lock rows, and gaps, that others insert into.
             return found.with_hint(self._mapping.table, _BY_PRIMARY_KEY).with_for_update(), {}
         if "locked" not in self._built:
             key = [columns[field] for field in KEY if field in columns]
-            known = select(*self._cells).where(self._is_sent(self._known), one.is_active()).order_by(*key)
+            known = select(is_active, *self._cells).where(self._is_sent(self._known)).order_by(*key)
             self._built["locked"] = known.with_for_update(key_share=True, of=self._mapping.table)
         return self._built["locked"], self._known.bound(self._encoded(tickets))
+
+    def at_once(self, rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+        """Give the rows in as many parts as there must be statements to change them."""
+        most = _AT_ONCE if self._is_mariadb else len(rows)
+        for begin in range(0, len(rows), max(most, 1)):
+            yield rows[begin : begin + most]
 
     def bumped(
         self, tickets: Sequence[Ticket], counts: Sequence[int], times: Sequence[datetime]
     ) -> Iterator[Sent]:
         """Give the `UPDATE`s of count and time of tickets that are locked."""
-        rows = list(zip(tickets, counts, times, strict=True))
-        if not self._is_mariadb:
-            yield self._bumped(rows)
-            return
-        for begin in range(0, len(rows), _AT_ONCE):
-            yield self._bumped_by_id(rows[begin : begin + _AT_ONCE])
+        for rows in self.at_once(list(zip(tickets, counts, times, strict=True))):
+            some = [ticket for ticket, _, _ in rows]
+            cells = self._cells_of("unread_messages", [count for _, count, _ in rows])
+            cells |= self._cells_of("updated_at", [at for _, _, at in rows])
+            yield self._changed_by_id(some, cells) if self._is_mariadb else self._bumped(some, cells)
 
-    def _bumped(self, rows: Sequence[tuple[Ticket, int, datetime]]) -> Sent:
-        one, columns, sent = self._of_one, self._mapping.columns, self._counts.table.c
+    def _bumped(self, tickets: Sequence[Ticket], cells: dict[str, list[Any]]) -> Sent:
+        columns, sent = self._mapping.columns, self._counts.table.c
         if "bumped" not in self._built:
             changes = {columns[field].key: sent[field] for field in ("unread_messages", "updated_at")}
             here = self._is_sent(self._counts)
             self._built["bumped"] = update(self._mapping.table).where(here).values(changes)
-        cells = self._encoded([ticket for ticket, _, _ in rows]) | {
-            "unread_messages": [count for _, count, _ in rows],
-            "updated_at": [one.encoded("updated_at", at) for _, _, at in rows],
-        }
-        return self._built["bumped"], self._counts.bound(cells)
+        return self._built["bumped"], self._counts.bound(self._encoded(tickets) | cells)
 
-    def _bumped_by_id(self, rows: Sequence[tuple[Ticket, int, datetime]]) -> Sent:
-        """Return the same for MariaDB, which would join other rows to be sent by reading, and locking, the whole table."""
+    def reopened(self, decisions: Sequence[Reopen], tickets: Sequence[Ticket]) -> Sent:
+        """Return the `UPDATE` that makes tickets active which are locked; but on MariaDB it gives their rows."""
+        statuses = self._mapping.statuses
+        counts = [
+            decision.unread.after(ticket.unread_messages)
+            for decision, ticket in zip(decisions, tickets, strict=True)
+        ]
+        cells = {
+            "status": [statuses.of_reopened(accepted=each.accepted) for each in decisions],
+            **self._cells_of("user_id", [each.user_id for each in decisions]),
+            **self._cells_of("queue_id", [each.queue_id for each in decisions]),
+            **self._cells_of("unread_messages", counts),
+            **self._cells_of("updated_at", [each.at for each in decisions]),
+        }
+        if self._is_mariadb:
+            free = self._key_is_free(lambda company: self._companies(tickets, company))
+            return self._changed_by_id(tickets, cells, free, nulls=("closed_at",))
+        if "reopened" not in self._built:
+            self._built["reopened"] = self._build_reopened()
+        return self._built["reopened"], self._reopenings.bound(self._encoded(tickets) | cells)
+
+    def _build_reopened(self) -> Any:
+        columns, sent = self._mapping.columns, self._reopenings.table.c
+        changes: dict[str, ColumnElement[Any]] = {
+            columns[field].key: sent[field]
+            for field in ("user_id", "queue_id", "unread_messages", "updated_at")
+            if field in columns
+        }
+        changes[columns["status"].key] = cast(sent["status"], columns["status"].type)
+        if "closed_at" in columns:
+            changes[columns["closed_at"].key] = null()
+        # The lock keeps others away, but on SQLite only where the host's transaction has begun with one.
+        closed = not_(self._of_one.is_active())
+        free = self._key_is_free(lambda company: company == sent["company_id"])
+        return (
+            update(self._mapping.table)
+            .where(self._is_sent(self._reopenings), closed, free)
+            .values(changes)
+            .returning(*self._cells)
+        )
+
+    def _key_is_free(
+        self, of_company: Callable[[ColumnElement[Any]], ColumnElement[bool]]
+    ) -> ColumnElement[bool]:
+        """Where no unique rule says so, the statement itself must: for each row, among those of the companies."""
+        if self._of_one.rule is not UniqueRule.NONE:
+            return true()
+        columns, other = self._mapping.columns, self._mapping.table.alias("other")
+        there = {field: other.c[column.key] for field, column in columns.items()}
+        here = [of_company(there["company_id"])] if "company_id" in there else []
+        here += [there[field] == columns[field] for field in KEY if field in there]
+        rival = select(there["id"]).where(*here, there["id"] != columns["id"], self._of_one.is_active(other))
+        return not_(exists(rival))
+
+    def _changed_by_id(
+        self,
+        tickets: Sequence[Ticket],
+        cells: Mapping[str, Sequence[Any]],
+        *where: ColumnElement[bool],
+        nulls: Sequence[str] = (),
+    ) -> Sent:
+        """Return an `UPDATE` for MariaDB, which would join other rows to be sent by reading, and locking, the whole table."""
         one, columns = self._of_one, self._mapping.columns
-        ids = [one.encoded("id", ticket.id) for ticket, _, _ in rows]
-        counts = {each: count for each, (_, count, _) in zip(ids, rows, strict=True)}
-        times = {
-            each: literal(one.encoded("updated_at", at), columns["updated_at"].type)
-            for each, (_, _, at) in zip(ids, rows, strict=True)
+        ids = [one.encoded("id", ticket.id) for ticket in tickets]
+        changes: dict[str, ColumnElement[Any]] = {
+            columns[field].key: self._value_by_id(ids, values, columns[field].type)
+            for field, values in cells.items()
         }
-        changes = {
-            columns["unread_messages"].key: case(counts, value=columns["id"]),
-            columns["updated_at"].key: case(times, value=columns["id"]),
-        }
+        changes |= {columns[field].key: null() for field in nulls if field in columns}
         statement = (
             update(self._mapping.table)
-            .where(columns["id"].in_(ids), self._companies(ticket for ticket, _, _ in rows))
+            .where(columns["id"].in_(ids), self._companies(tickets), *where)
             .values(changes)
             .with_hint(_BY_PRIMARY_KEY)
         )
         return statement, {}
+
+    def _value_by_id(
+        self, ids: Sequence[Any], values: Sequence[Any], type_: TypeEngine[Any]
+    ) -> ColumnElement[Any]:
+        if len(set(values)) == 1:
+            return literal(values[0], type_)
+        each = {key: literal(value, type_) for key, value in zip(ids, values, strict=True)}
+        return case(each, value=self._mapping.columns["id"])
 
     def recorded(self, refs: Sequence[tuple[MessageRef, Ticket, datetime]]) -> tuple[Executable, Any]:
         """Return the `INSERT` of message ids, which gives the place of each that was not recorded before."""
@@ -486,6 +565,12 @@ class ManyStatements:
     def _rows_of_refs(self, *names: str) -> SentRows:
         columns = self._mapping.message_ids.c
         return SentRows(self._of_one.dialect_name, {name: columns[name].type for name in names})
+
+    def _cells_of(self, field: str, values: Iterable[Any]) -> dict[str, list[Any]]:
+        """Return the cells of a field, as its column takes them; a table without the column gets none."""
+        if field not in self._mapping.columns:
+            return {}
+        return {field: [self._of_one.encoded(field, value) for value in values]}
 
     def _encoded(self, tickets: Iterable[Ticket]) -> dict[str, list[Any]]:
         encoded = self._of_one.encoded
@@ -532,12 +617,14 @@ class ManyStatements:
         contact_id = self._mapping.columns["contact_id"]
         return or_(*(self._is_company(company) & contact_id.in_(found) for company, found in groups.items()))
 
-    def _companies(self, tickets: Iterable[Ticket]) -> ColumnElement[bool]:
+    def _companies(
+        self, tickets: Iterable[Ticket], column: ColumnElement[Any] | None = None
+    ) -> ColumnElement[bool]:
         companies = {self._of_one.encoded("company_id", ticket.company_id) for ticket in tickets}
-        return or_(*(self._is_company(company) for company in companies))
+        return or_(*(self._is_company(company, column) for company in companies))
 
-    def _is_company(self, company: Any) -> ColumnElement[bool]:
-        company_id = self._mapping.columns.get("company_id")
+    def _is_company(self, company: Any, column: ColumnElement[Any] | None = None) -> ColumnElement[bool]:
+        company_id = self._mapping.columns.get("company_id") if column is None else column
         return true() if company_id is None else company_id == company
 
 

@@ -7,7 +7,7 @@ rolled back, closed, retried or created. An error of the driver comes out as our
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Any, NoReturn, TypeAlias, TypeVar, assert_never
 from weakref import WeakKeyDictionary, WeakSet
@@ -167,9 +167,10 @@ class SQLAlchemyTicketRepository:
         """Carry out several decisions: see `Batches.commit_many`.
 
         Statements:
-            One locking `SELECT` of the tickets that are joined, one `INSERT` of new ones, one of message ids, and one
-            `UPDATE`; on MariaDB one `SELECT` before each `INSERT`, and one `UPDATE` for each 500 tickets. Reopenings
-            one by one.
+            One locking `SELECT` of the tickets that are joined or reopened, one `INSERT` of new ones, one of message
+            ids, one `UPDATE` of those that are reopened, on PostgreSQL in a savepoint, and one of those that are
+            joined. On MariaDB one `SELECT` before each `INSERT`, one `UPDATE` for each 500 tickets, and one `SELECT`
+            after each that reopens. Where a key was taken meanwhile, the reopenings are halved until it is alone.
         """
         return self._in_host(lambda work: work.commit_many(joints))
 
@@ -345,6 +346,15 @@ def _connection(host: Session | scoped_session[Any] | Connection, mapping: Ticke
     host.flush()
     with translated():
         return host.connection(bind_arguments={"clause": mapping.table})
+
+
+@frozen
+class _Closed:
+    """A ticket that a Joint of a batch reopens, as it is now."""
+
+    place: int
+    ticket: Ticket
+    decision: Reopen
 
 
 # --- one call's work -----------------------------------------------------------------------------------------
@@ -635,37 +645,68 @@ class _Work:
     def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
         # Every transaction takes its locks in this order, and in each step by key: known tickets, as `touch_many` has
         # done before, new ones, message ids.
-        joined = self._lock_many(joints)
+        known = self._lock_many(joints)
         created = self._create_many(joints)
-        reopened = {
-            place: joint.first.ticket for place, joint in enumerate(joints) if isinstance(joint.first, Reopen)
-        }
-        for place in self._record_many(joints, created | joined | reopened):
+        for place in self._record_many(joints, created | known):
             if place in created:
                 self._execute(self.statements.discard(created[place]))
-            for found in (created, joined, reopened):
+            for found in (created, known):
                 found.pop(place, None)
-        reopened = self._reopen_many(joints, sorted(reopened, key=lambda place: key_order(joints[place].key)))
-        first = created | self._first_joined(joints, joined) | reopened
-        last = [
-            place
-            for place in first
-            if place in joined or (joints[place].later and not isinstance(joints[place].first, Create))
-        ]
-        self._bump_many(joints, {place: first[place] for place in last})
+        reopened = self._reopen_many(joints, known)
+        joined = {place: each for place, each in known.items() if isinstance(joints[place].first, Reuse)}
+        first = self._first_joined(joints, joined) | reopened
+        more = {place: each for place, each in first.items() if place in joined or joints[place].later}
+        self._bump_many(joints, more)
+        first |= created
         return [first.get(place) for place in range(len(joints))]
 
-    def _reopen_many(self, joints: Sequence[Joint], places: Sequence[int]) -> dict[int, Ticket]:
-        """Reopen tickets, each by itself, and return them; a lost race leaves no message id."""
-        written: dict[int, Ticket] = {}
-        for place in places:
-            try:
-                written[place] = self.commit(evolve(joints[place].first, message_ref=None))
-            except ConflictError:
-                if self.plan.keeps_message_ids:
-                    for ref in joints[place].message_refs:
-                        self._execute(self.statements.forget(ref))
-        return written
+    def _reopen_many(self, joints: Sequence[Joint], known: Mapping[int, Ticket]) -> dict[int, Ticket]:
+        """Reopen what is to be reopened of tickets that are locked; a lost race leaves no message id."""
+        closed = [
+            _Closed(place, ticket, decision)
+            for place, ticket in known.items()
+            if isinstance(decision := joints[place].first, Reopen)
+        ]
+        closed.sort(key=lambda each: key_order(each.ticket.key))
+        reopened: dict[int, Ticket] = {}
+        for some in self.plan.many.at_once(closed):
+            reopened |= self._reopen_together(some)
+        if self.plan.keeps_message_ids:
+            lost = [each.place for each in closed if each.place not in reopened]
+            for ref in (ref for place in lost for ref in joints[place].message_refs):
+                self._execute(self.statements.forget(ref))
+        return reopened
+
+    def _reopen_together(self, closed: Sequence[_Closed]) -> dict[int, Ticket]:
+        """Reopen tickets in one statement; where a key is taken, which refuses them all, each half by itself."""
+        if len(closed) == 1:
+            with suppress(ConflictError), self._key_taken(closed[0].ticket.key):
+                return self._reopened(closed)
+            return {}
+        try:
+            with self._undoable():
+                return self._reopened(closed)
+        except IntegrityError as error:
+            if fault_of(error) is not Fault.TAKEN:
+                raise
+        middle = len(closed) // 2
+        return self._reopen_together(closed[:middle]) | self._reopen_together(closed[middle:])
+
+    def _reopened(self, closed: Sequence[_Closed]) -> dict[int, Ticket]:
+        many, tickets = self.plan.many, [each.ticket for each in closed]
+        result = self._execute(many.reopened([each.decision for each in closed], tickets))
+        if self.statements.returns_updates:
+            now = many.tickets(result.all())
+        else:
+            now = [ticket for is_active, ticket in self._locked(tickets) if is_active]
+        places = {each.ticket.id: each.place for each in closed}
+        return {places[ticket.id]: ticket for ticket in now}
+
+    def _locked(self, tickets: Sequence[Ticket]) -> list[tuple[bool | None, Ticket]]:
+        """Return the tickets as they are now, and whether they are active."""
+        rows = self._execute(self.plan.many.locked(tickets)).all()
+        now = self.plan.many.tickets(row[1:] for row in rows)
+        return [(row[0], ticket) for row, ticket in zip(rows, now, strict=True)]
 
     def _takes_many(self, companies: Iterable[Id]) -> bool:
         """Tell whether many can be routed at once: else one by one is as good, or needed."""
@@ -714,17 +755,21 @@ class _Work:
         return made
 
     def _lock_many(self, joints: Sequence[Joint]) -> dict[int, Ticket]:
-        """Return the tickets that are still active on their keys, as they are now."""
-        places = {
-            joint.first.ticket.id: place
+        """Return the known tickets as they are now, where they are still on their keys, and active or closed as decided."""
+        seen = {
+            joint.first.ticket.id: (place, joint.first)
             for place, joint in enumerate(joints)
-            if isinstance(joint.first, Reuse)
+            if not isinstance(joint.first, Create)
         }
-        if not places:
+        if not seen:
             return {}
-        seen = [joint.first.ticket for joint in joints if isinstance(joint.first, Reuse)]
-        now = self._tickets(self.plan.many.locked(seen))
-        return {places[each.id]: each for each in now if each.key == joints[places[each.id]].key}
+        now = self._locked([decision.ticket for _, decision in seen.values()])
+        found = [(*seen[ticket.id], is_active, ticket) for is_active, ticket in now]
+        return {
+            place: ticket
+            for place, decision, is_active, ticket in found
+            if ticket.key == decision.ticket.key and is_active == isinstance(decision, Reuse)
+        }
 
     def _record_many(self, joints: Sequence[Joint], tickets: Mapping[int, Ticket]) -> set[int]:
         """Record the message ids, and return the Joints of which one was recorded meanwhile, with none left of them."""
@@ -876,20 +921,27 @@ class _Work:
     @contextmanager
     def _key_taken(self, key: TicketKey) -> Generator[None]:
         """Tell a unique rule's refusal as a conflict, after which the host's transaction goes on."""
-        needs_savepoint = self.connection.dialect.name == "postgresql" and not is_autocommit(self.connection)
         try:
-            with self.connection.begin_nested() if needs_savepoint else nullcontext():
+            with self._undoable():
                 yield
         except IntegrityError as error:
             if fault_of(error) is not Fault.TAKEN:
                 raise
             self._refuse_stranger(key)
-            if needs_savepoint and self.connection.get_isolation_level() in _ONE_SNAPSHOT:
+            if self._needs_savepoint and self.connection.get_isolation_level() in _ONE_SNAPSHOT:
                 # Who took it is newer than all that this transaction can see.
                 raise ContentionError(
                     "roll back and run the whole transaction again (the key was taken meanwhile)"
                 ) from error
             raise ConflictError("the key was taken meanwhile") from error
+
+    def _undoable(self) -> AbstractContextManager[object]:
+        """Keep the host's transaction of use if a statement is refused, where such a one would end it."""
+        return self.connection.begin_nested() if self._needs_savepoint else nullcontext()
+
+    @property
+    def _needs_savepoint(self) -> bool:
+        return self.connection.dialect.name == "postgresql" and not is_autocommit(self.connection)
 
     def _claim(self, company_id: Id, contact_id: Id) -> None:
         """Keep everybody else from this contact until the host's transaction ends."""

@@ -507,9 +507,9 @@ class Statements:
         """Return what the record has of a message id."""
         return sha256(encode_id(self._message(message_id)).encode()).digest()
 
-    def is_active(self) -> ColumnElement[bool]:
-        """Return the condition of an active ticket."""
-        return self._active()
+    def is_active(self, table: Any = None) -> ColumnElement[bool]:
+        """Return the condition of an active ticket, in the tickets table or an alias of it."""
+        return self._active(table)
 
     def no_orphan(self) -> ColumnElement[bool]:
         """Return the condition of a row that has its whole key."""
