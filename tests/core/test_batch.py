@@ -114,6 +114,49 @@ def test_a_ticket_still_to_be_created_goes_by_a_placeholder():
     assert all(isinstance(ticket.id, UUID) for ticket in planned.planned[2].decision.other_active)
 
 
+def test_what_writes_nothing_knows_the_placeholders_too():
+    """An echo that is ignored, and a redelivery, tell what the batch has opened elsewhere."""
+    first, other = a_message(message_id="a"), a_message(connection_id=200)
+    echo = a_message(connection_id=300, kind=MessageKind.ECHO)
+    planned = plan(given(first, other, echo, first), StatusScheme()).planned
+
+    assert [None, 0] == [each.ticket for each in planned[2:]]
+    assert [(1, 0), (1,)] == [each.other_active for each in planned[2:]]
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "expected"),
+    [
+        (Snapshot(occupant=a_closed_ticket(), unique_rule=UniqueRule.ONE_PER_CONNECTION), Outcome.REOPENED),
+        (Snapshot(routed=a_closed_ticket()), Outcome.DUPLICATE),
+    ],
+    ids=["occupant", "routed"],
+)
+def test_closed_tickets_that_were_found_count_in_a_batch(snapshot: Snapshot, expected: Outcome):
+    """The only row of a key, and the ticket of a redelivery, are not among the active ones."""
+    (planned,) = plan(given(a_message(message_id="m"), snapshot=snapshot), StatusScheme()).planned
+
+    assert expected is planned.decision.outcome
+
+
+@pytest.mark.parametrize(
+    "here", [a_ticket(updated_at=NOW - 2 * HOUR), a_closed_ticket()], ids=["open", "closed"]
+)
+def test_whom_the_batch_has_just_written_to_is_the_most_recently_active(here: Ticket):
+    """Under Scope.CONTACT the next message joins the ticket that the last one has joined or reopened."""
+    elsewhere = a_ticket(8, connection_id=200)
+    closed = None if here.closed_at is None else here
+    seen = Snapshot(active=[elsewhere] if closed else [here, elsewhere], latest_closed=closed)
+    batch = [
+        *given(a_message(), snapshot=seen, policy=Policy(reopen=Reopen.always())),
+        *given(a_message(connection_id=300), snapshot=seen, policy=Policy(scope=Scope.CONTACT)),
+    ]
+    planned = plan(batch, StatusScheme())
+
+    assert [0, 0] == [each.joint for each in planned.planned]
+    assert here == planned.joints[0].first.ticket  # type: ignore[union-attr]
+
+
 def test_a_lost_race_is_run_again_for_its_messages_only():
     """They join the winner's ticket; what names their ticket names that one."""
     repository = LosesFirst()
@@ -228,9 +271,10 @@ def test_a_batch_beyond_the_cap_is_refused_before_anything_is_read():
     """Whether or not the repository takes batches."""
     repository = Watched()
 
-    with pytest.raises(InvalidMessageError, match=f"at most {MOST} messages at once"):
+    with pytest.raises(InvalidMessageError, match=f"at most {MOST} messages at once") as caught:
         router(repository).resolve_many([a_message()] * (MOST + 1))
 
+    assert ("messages", MOST + 1) == (caught.value.field, caught.value.value)
     assert [] == repository.calls
     assert MOST == len(router(GoesOneByOne()).resolve_many([a_message()] * MOST))
 
