@@ -527,8 +527,12 @@ class ManyStatements:
     ) -> ColumnElement[Any]:
         if len(set(values)) == 1:
             return literal(values[0], type_)
-        each = {key: literal(value, type_) for key, value in zip(ids, values, strict=True)}
-        return case(each, value=self._mapping.columns["id"])
+        column = self._mapping.columns["id"]
+        # A bare id would be sent as its Python type is, and not as the column keeps it.
+        each = {
+            literal(key, column.type): literal(value, type_) for key, value in zip(ids, values, strict=True)
+        }
+        return case(each, value=column)
 
     def recorded(self, refs: Sequence[tuple[MessageRef, Ticket, datetime]]) -> tuple[Executable, Any]:
         """Return the `INSERT` of message ids, which gives the place of each that was not recorded before."""
