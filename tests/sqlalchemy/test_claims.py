@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from attrs import evolve
-from sqlalchemy import Column, Connection, Engine, String, Uuid, create_engine, event, select, text
+from sqlalchemy import Column, Connection, Engine, Integer, String, Uuid, create_engine, event, select, text
 from sqlalchemy.exc import OperationalError
 
 from tests.backends import ONE_PER_DATABASE, Databases
@@ -267,3 +267,20 @@ def test_what_sqlalchemy_fills_is_filled_for_a_message_with_an_id(databases: Dat
         rows = connection.execute(select(table.c.protocol)).all()
 
     assert ([Outcome.CREATED, Outcome.DUPLICATE], [("P-1",)]) == (found, rows)
+
+
+@pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
+def test_columns_with_the_names_that_the_statement_gives_its_own(databases: Databases, backend: Any) -> None:
+    """A ticket and its message id are one statement of PostgreSQL's, whose parts have columns, too."""
+    table = a_table(
+        id=Column("message_id", Integer, primary_key=True, key="id"),
+        contact_id=Column("role", String(50), nullable=False, key="contact_id"),
+        connection_id=Column("taken", Integer, nullable=False, key="connection_id"),
+        status=Column("is_recorded", String(20), nullable=False, key="status"),
+    )
+    with made(databases, backend, mapping := a_mapping(table)) as engine, engine.begin() as connection:
+        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+        message = InboundMessage(1, "a", 10, message_id="m")
+        found = [router.resolve(message).outcome, router.resolve(message).outcome]
+
+    assert [Outcome.CREATED, Outcome.DUPLICATE] == found

@@ -76,7 +76,7 @@ Sent: TypeAlias = tuple[Executable, dict[str, Any]]
 _TOKEN = bindparam("b_token", type_=BigInteger)
 ASK_VARIABLE = select(text("@ticketrouter := COALESCE(@ticketrouter, 0)"))
 """A statement that begins before the variable exists reads NULL to its end: it is asked for again, and made."""
-_NOT_TAKEN: ColumnElement[Any] = literal_column("0").label("taken")
+_NOT_TAKEN: ColumnElement[Any] = literal_column("0").label("ticketrouter_taken")
 _SET_BACK: ColumnElement[Any] = literal_column("(@ticketrouter := 0)").label("set_back")
 """What a row of several ends in on MariaDB, so that the next one does not find the variable as this one has set it."""
 _RECORDED = ["company_id", "connection_id", "message_id", "ticket_id", "routed_at"]
