@@ -206,8 +206,8 @@ def test_a_lock_costs_no_statement_of_its_own(databases: Databases) -> None:
 # --- SQLite: the write lock is claim enough -------------------------------------------------------------------
 
 
-def _unguarded(path: Path, *, configured: bool) -> tuple[Engine, TicketMapping]:
-    engine = create_engine(f"sqlite:///{path / 'desk.sqlite3'}", connect_args={"timeout": 0})
+def _unguarded(path: Path, *, configured: bool, **options: Any) -> tuple[Engine, TicketMapping]:
+    engine = create_engine(f"sqlite:///{path / 'desk.sqlite3'}", connect_args={"timeout": 0, **options})
     if configured:
         configure_sqlite(engine, busy_timeout=0)
     mapping = TicketMapping.own()
@@ -248,6 +248,21 @@ def test_an_anchor_is_written_where_the_transaction_has_no_lock_yet(
     engine.dispose()
 
     assert anchors == len(rows)
+
+
+@pytest.mark.parametrize("message_id", [None, "m"])
+def test_a_driver_that_begins_nothing_keeps_no_lock(tmp_path: Path, message_id: str | None) -> None:
+    """Where the driver of SQLite commits each statement, nothing keeps others away, and that is said."""
+    engine, mapping = _unguarded(tmp_path, configured=False, isolation_level=None)
+    with engine.begin() as connection, pytest.raises(MappingError, match="without AUTOCOMMIT"):
+        TicketRouter(SQLAlchemyTicketRepository(connection, mapping)).resolve(
+            evolve(HERE, message_id=message_id)
+        )
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    found = _routed(engine, mapping, evolve(HERE, message_id=message_id))
+    engine.dispose()
+
+    assert HERE.key == found.key
 
 
 # --- PostgreSQL: ticket and message id in one statement -------------------------------------------------------

@@ -30,11 +30,21 @@ def is_autocommit(connection: Connection) -> bool:
     if asked_for_autocommit(connection):
         return True
     if connection.dialect.name == "sqlite":
-        return False  # what its driver says is no answer: `configure_sqlite` begins transactions past it
+        return _begins_nothing(connection)
     # A host may also have asked the driver itself.
     driven: Any = connection.connection.dbapi_connection
     asked = getattr(driven, "get_autocommit", None)
     return bool(asked()) if callable(asked) else getattr(driven, "autocommit", False) is True
+
+
+def _begins_nothing(connection: Connection) -> bool:
+    """Tell whether the driver of SQLite was asked to begin no transactions, and the host does not either."""
+    driven: Any = connection.connection.driver_connection
+    if driven.isolation_level is not None and getattr(driven, "autocommit", None) is not True:
+        return False
+    if not connection.in_transaction():
+        connection.begin()  # as the next statement would: who listens for that, as `configure_sqlite`, begins now
+    return not driven.in_transaction
 
 
 def begins_with_the_write_lock(connection: Connection) -> bool:
