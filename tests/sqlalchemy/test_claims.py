@@ -17,8 +17,8 @@ from sqlalchemy.exc import OperationalError
 from tests.backends import ONE_PER_DATABASE, Databases
 from tests.races import Cell, racetrack, set_rule
 from tests.sqlalchemy.test_odd_hosts import NOON, a_mapping, a_table, made
-from ticketrouter import InboundMessage, Outcome, Policy, Snapshot, TicketRouter, UniqueRule
-from ticketrouter.policy import Touch
+from ticketrouter import InboundMessage, Outcome, Policy, Snapshot, TicketRouter, UniqueRule, decide
+from ticketrouter.policy import Create, Lookup, Touch
 from ticketrouter.sqlalchemy import (
     MappingError,
     SQLAlchemyTicketRepository,
@@ -112,6 +112,75 @@ def test_a_batch_that_somebody_has_overtaken_looks_again(
     assert [created, created, created, reused, created] == [each.outcome for each in found]
     assert [2, 2, 2, 3, 2] == [each.ticket.unread_messages for each in again]
     assert rivals[0].id == found[3].ticket.id == again[3].ticket.id
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_dirty_read_is_not_trusted(databases: Databases, *, many: bool) -> None:
+    """It sees the version that a rival has written, and not yet his ticket."""
+    cell = Cell("mariadb", "READ UNCOMMITTED", UniqueRule.NONE, old_snapshot=False)
+    with racetrack(databases, cell) as (engine, mapping), engine.connect() as rival, engine.connect() as late:
+        _routed(engine, mapping, THERE)
+        repository = SQLAlchemyTicketRepository(rival, mapping)
+        decision = decide(HERE, repository.load(Lookup.of(HERE, Policy())), Policy(), NOON)
+        assert isinstance(decision, Create)
+        made: list[Any] = []
+
+        def go_on(*about: Any) -> None:
+            if "INSERT INTO ticketrouter_anchors" in about[2] and not made:
+                made.append(repository.commit(decision))
+                rival.commit()
+
+        event.listen(late, "before_cursor_execute", go_on)
+        router = TicketRouter(SQLAlchemyTicketRepository(late, mapping))
+        found = router.resolve_many([HERE, InboundMessage(1, 6, 10)])[0] if many else router.resolve(HERE)
+        late.commit()
+
+    assert (Outcome.REUSED, made[0].id) == (found.outcome, found.ticket.id)
+
+
+def _one_elsewhere(router: TicketRouter) -> None:
+    router.resolve(InboundMessage(1, "A", 11))
+
+
+def _several_elsewhere(router: TicketRouter) -> None:
+    router.resolve_many([InboundMessage(1, "A", 11), InboundMessage(1, "b", 11)])
+
+
+def _merged(router: TicketRouter) -> None:
+    router.merge_contacts(1, "b", "A")
+
+
+@pytest.mark.parametrize("claim", [_one_elsewhere, _several_elsewhere, _merged])
+def test_a_contact_was_overtaken_in_every_way_to_write_it(
+    databases: Databases, claim: Callable[[TicketRouter], None]
+) -> None:
+    """Where the collation knows no cases, "a" and "A" are one contact, with one anchor."""
+    mapping = a_mapping(a_table())
+    with made(databases, ONE_PER_DATABASE[-1], mapping) as engine, engine.connect() as late:
+        router = _begun(late, mapping)
+        first = _routed(engine, mapping, message := InboundMessage(1, "a", 10))
+        claim(router)
+        second = router.resolve(message)
+        late.commit()
+
+    assert (Outcome.REUSED, first.id) == (second.outcome, second.ticket.id)
+
+
+def test_what_is_written_as_it_was_is_found_all_the_same(databases: Databases) -> None:
+    """MariaDB writes nothing where all values are the same, and so an old snapshot goes on without the row."""
+    mapping = a_mapping(a_table())
+    message = InboundMessage(1, "a", 10)
+    with made(databases, ONE_PER_DATABASE[-1], mapping) as engine, engine.connect() as late:
+        late.execute(select(mapping.table.c.id)).all()
+        found = []
+        for connection in (engine.connect(), late):
+            with connection:
+                repository = SQLAlchemyTicketRepository(connection, mapping)
+                found.append(TicketRouter(repository, clock=lambda: NOON).resolve(message))
+                connection.commit()
+
+    assert [Outcome.CREATED, Outcome.REUSED] == [each.outcome for each in found]
+    assert found[0].ticket == found[1].ticket
 
 
 @pytest.mark.parametrize(

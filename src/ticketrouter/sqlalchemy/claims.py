@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, assert_never
 from sqlalchemy import (
     CTE,
     BigInteger,
+    Boolean,
     ColumnElement,
     Executable,
     Select,
@@ -43,6 +44,9 @@ _LEVEL, _VERSION = "level ", "version "
 
 _level_role, _version_role = literal_column("'level '", String), literal_column("'version '", String)
 _level = func.current_setting("transaction_isolation")
+_is_dirty: ColumnElement[bool] = literal_column("@@tx_isolation = 'READ-UNCOMMITTED'", Boolean)
+_NEVER: ColumnElement[Any] = literal_column("-2")
+"""Stands for the version that a dirty read sees, whose tickets may not be there yet: none comes after it."""
 _lock: ColumnElement[Any] = func.pg_advisory_xact_lock(bindparam("b_lock", type_=BigInteger))
 _LOCK = select(_level, _lock)
 
@@ -74,10 +78,12 @@ class ClaimStatements:
         self._encode_contact = codecs["contact_id"].encode
         self._many = self._build_anchor()
         tells = dialect_name not in {"postgresql", "sqlite"}
-        self._anchor = self._many.returning(self._anchors.c.version) if tells else self._many
+        self._anchor = (
+            self._many.returning(*self._anchors.primary_key, self._anchors.c.version) if tells else self._many
+        )
 
     def anchor(self, company_id: Id, contact_id: Id) -> tuple[Executable, dict[str, Any]]:
-        """Return the write of the contact's anchor row, which on MariaDB gives its version."""
+        """Return the write of the contact's anchor row, which on MariaDB gives the row, its version at the end."""
         return self._anchor, {
             "company_id": self._company(company_id),
             "contact_id": self._encode_contact(contact_id),
@@ -97,7 +103,7 @@ class ClaimStatements:
             (anchors.company_id == company) & anchors.contact_id.in_(found)
             for company, found in by_company.items()
         )
-        return select(anchors.company_id, anchors.contact_id, anchors.version).where(or_(*among))
+        return select(anchors.company_id, anchors.contact_id, self._version).where(or_(*among))
 
     def lock(self, company_id: Id, contact_id: Id) -> tuple[Executable, dict[str, Any]]:
         """Return the advisory lock of PostgreSQL that does the same, and gives the isolation level."""
@@ -144,7 +150,7 @@ class ClaimStatements:
         """Return, for a row of a look on MariaDB, the role that tells the anchor's version, and the row's condition."""
         anchors = self._anchors.c
         here = [anchors.company_id, anchors.contact_id]
-        role: ColumnElement[Any] = func.concat(_version_role, anchors.version)
+        role: ColumnElement[Any] = func.concat(_version_role, self._version)
         return role, [column == sent for column, sent in zip(here, self._sent(), strict=True)]
 
     @staticmethod
@@ -164,6 +170,11 @@ class ClaimStatements:
     def _sent(self) -> list[ColumnElement[Any]]:
         columns = self._anchors.c
         return [bindparam(f"b_{name}", type_=columns[name].type) for name in ("company_id", "contact_id")]
+
+    @property
+    def _version(self) -> ColumnElement[Any]:
+        version: ColumnElement[Any] = func.if_(_is_dirty, _NEVER, self._anchors.c.version)
+        return version
 
     def _next_version(self) -> dict[str, Any]:
         # A parameter behind the rows is one that PyMySQL cannot send with many.

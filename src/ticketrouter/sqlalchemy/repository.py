@@ -399,8 +399,10 @@ class _Work:
 
         Thus a new ticket needs no locking read, which would keep others from inserting beside it.
         """
-        contact = lookup.company_id, lookup.contact_id
-        now = self._execute(self.statements.claims.anchor(*contact)).scalar_one()
+        sent = self.statements.claims.anchor(lookup.company_id, lookup.contact_id)
+        row: Sequence[Any] = self._execute(sent).one()
+        # As the row has it: where the collation knows no cases, "a" is overtaken with "A".
+        contact, now = (row[0], row[1]), row[2]
         overtaken = self._of_transaction(_overtaken)
         if now != (0 if version is None else version + 1):
             # The next look finds what was just written, and beside it still the old rows.
@@ -576,8 +578,9 @@ class _Work:
         every = {(company_id, contact_id) for contact_id in contacts}
         if every and self._guard_or_raise() is Guard.ANCHOR:
             self._claim_many(every)
-            # The next look finds what was just written, and beside it what may be old.
-            self._of_transaction(_overtaken).update(every)
+            if self.statements.reads_may_be_old:
+                # The next look finds what was just written, and beside it what may be old.
+                self._of_transaction(_overtaken).update(self._versions(every))
             return
         for contact in sorted(every, key=contact_order):
             self._claim(*contact)
@@ -639,8 +642,8 @@ class _Work:
         overtaken = self._of_transaction(_overtaken)
         now = self._versions(contacts)
         if any(version != before.get(each, -1) + 1 for each, version in now.items()):
-            overtaken |= contacts
-        return not overtaken.isdisjoint(contacts)
+            overtaken.update(now)
+        return not overtaken.isdisjoint(now)
 
     def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
         # Every transaction takes its locks in this order, and in each step by key: known tickets, as `touch_many` has
@@ -876,7 +879,10 @@ class _Work:
             if row is not None:
                 return self.statements.ticket(row)
         elif result.rowcount > 0:
-            changed = self._execute(self.statements.get(seen.company_id, seen.id)).one()
+            changed = self._execute(self.statements.get(seen.company_id, seen.id)).one_or_none()
+            if changed is None:
+                # What has all these values already is not written, and so still newer than an old snapshot.
+                changed = self._execute(self.statements.get_current(seen.company_id, seen.id)).one()
             return self.statements.ticket(changed)
         raise ConflictError("the ticket was changed meanwhile")
 
