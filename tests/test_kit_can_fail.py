@@ -599,7 +599,20 @@ class LeaksTheDriversError(SQLAlchemyTicketRepository):
             return super().commit(decision)
 
 
-class LocksTooLate(SQLAlchemyTicketRepository):
+class LooksFirst(SQLAlchemyTicketRepository):
+    """It has every message looked for by `load`, whose faults a `touch` that claims would hide."""
+
+    def touch(self, touch: Touch) -> None:
+        return None
+
+    def touch_many(self, runs: Sequence[Run]) -> None:
+        return None
+
+    def load_many(self, lookups: Sequence[Lookup]) -> None:
+        return None
+
+
+class LocksTooLate(LooksFirst):
     """It looks, and only then keeps the others away."""
 
     def load(self, lookup: Lookup) -> Snapshot:
@@ -609,7 +622,7 @@ class LocksTooLate(SQLAlchemyTicketRepository):
         return found
 
 
-class ReadsAnOldSnapshot(SQLAlchemyTicketRepository):
+class ReadsAnOldSnapshot(LooksFirst):
     """It keeps the others away, and then believes a plain read of what was there before."""
 
     def load(self, lookup: Lookup) -> Snapshot:
