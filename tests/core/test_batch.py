@@ -35,7 +35,7 @@ from ticketrouter import (
 from ticketrouter.batch import MOST, Given, Joined, Joint, Run, plan, runs_of
 from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
 from ticketrouter.model import key_order
-from ticketrouter.policy import Create, Lookup, Reuse, Unread, touching
+from ticketrouter.policy import Create, Duplicate, Lookup, Reuse, Unread, touching
 
 
 class LosesFirst(InMemoryTicketRepository):
@@ -118,10 +118,15 @@ def test_what_writes_nothing_knows_the_placeholders_too():
     """An echo that is ignored, and a redelivery, tell what the batch has opened elsewhere."""
     first, other = a_message(message_id="a"), a_message(connection_id=200)
     echo = a_message(connection_id=300, kind=MessageKind.ECHO)
-    planned = plan(given(first, other, echo, first), StatusScheme()).planned
+    planned = plan(given(first, other, echo, first), StatusScheme())
+    made = a_ticket(), a_ticket(8, connection_id=200)
+    (ignored, _), (duplicate, ticket) = planned.carried_out(made, {})[2:]
 
-    assert [None, 0] == [each.ticket for each in planned[2:]]
-    assert [(1, 0), (1,)] == [each.other_active for each in planned[2:]]
+    assert [None, 0] == [each.ticket for each in planned.planned[2:]]
+    assert [(1, 0), (1,)] == [each.other_active for each in planned.planned[2:]]
+    assert (made[::-1], made[1:]) == (ignored.other_active, duplicate.other_active)
+    assert isinstance(duplicate, Duplicate)
+    assert made[0] == ticket == duplicate.ticket
 
 
 @pytest.mark.parametrize(
