@@ -400,9 +400,10 @@ class _Work:
         Thus a new ticket needs no locking read, which would keep others from inserting beside it.
         """
         sent = self.statements.claims.anchor(lookup.company_id, lookup.contact_id)
-        row: Sequence[Any] = self._execute(sent).one()
+        written: Sequence[Any]
+        *written, now = self._execute(sent).one()
         # As the row has it: where the collation knows no cases, "a" is overtaken with "A".
-        contact, now = (row[0], row[1]), row[2]
+        contact = written[0], written[1]
         overtaken = self._of_transaction(_overtaken)
         if now != (0 if version is None else version + 1):
             # The next look finds what was just written, and beside it still the old rows.
