@@ -11,7 +11,19 @@ from uuid import uuid4
 
 import pytest
 from attrs import evolve
-from sqlalchemy import Column, Connection, Engine, Integer, String, Uuid, create_engine, event, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Uuid,
+    create_engine,
+    event,
+    select,
+    text,
+)
 from sqlalchemy.exc import OperationalError
 
 from tests.backends import ONE_PER_DATABASE, Databases
@@ -368,3 +380,16 @@ def test_columns_with_the_names_that_the_statement_gives_its_own(databases: Data
         found = [router.resolve(message).outcome, router.resolve(message).outcome]
 
     assert [Outcome.CREATED, Outcome.DUPLICATE] == found
+
+
+@pytest.mark.parametrize("name", ["hit", "found", "made", "recorded", "claimed"])
+def test_a_table_with_the_name_of_a_part_of_a_statement(databases: Databases, name: str) -> None:
+    """What else the contact has open is read from the table, and not from what a statement calls the same."""
+    mapping = a_mapping(a_table().to_metadata(MetaData(), name=name))
+    with made(databases, ONE_PER_DATABASE[1], mapping) as engine, engine.begin() as connection:
+        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+        messages = [InboundMessage(1, "a", here, message_id=f"{here}") for here in (10, 11)]
+        first, _ = [router.resolve(message) for message in messages]
+        found = router.resolve(InboundMessage(1, "a", 11))
+
+    assert (Outcome.REUSED, [first.ticket.id]) == (found.outcome, [each.id for each in found.other_active])

@@ -132,7 +132,7 @@ class ClaimStatements:
         write = postgresql.insert(anchors).from_select(names, row, include_defaults=False)
         written: CTE = write.on_conflict_do_update(
             index_elements=list(anchors.primary_key), set_=self._next_version()
-        ).cte("claimed")
+        ).cte("ticketrouter_claimed")
         return written
 
     @staticmethod

@@ -663,12 +663,12 @@ class Statements:
         if self.dialect_name == "sqlite":
             return self._build_touch_of_sqlite(more)
         if with_message:
-            recorded = self._build_record_on_key().cte("recorded")
+            recorded = self._build_record_on_key().cte("ticketrouter_recorded")
             hit = self._touch(
                 self._is("company_id"), self._is_id(select(recorded.c.ticket_id)), more=more
-            ).cte("hit")
+            ).cte("ticketrouter_hit")
         else:
-            hit = self._touch(*self._on_key(), more=more).cte("hit")
+            hit = self._touch(*self._on_key(), more=more).cte("ticketrouter_hit")
         missed = not_(exists(select(literal_column("1")).select_from(hit)))
         elsewhere = self.mapping.columns["connection_id"] != self._bind("connection_id")
         further: list[Select[Any]] = []
@@ -750,7 +750,10 @@ class Statements:
         key = [columns.get("company_id", company), columns["connection_id"]]
         sent = [bindparam(f"b_{name}", type_=messages[name].type) for name in ("message_id", "routed_at")]
         found = (
-            select(columns["id"], *key).where(*self._on_key()).with_for_update(key_share=True).cte("found")
+            select(columns["id"], *key)
+            .where(*self._on_key())
+            .with_for_update(key_share=True)
+            .cte("ticketrouter_found")
         )
         row = select(*list(found.c)[1:], sent[0], found.c[columns["id"].key], sent[1])
         table = self.mapping.message_ids
@@ -852,7 +855,7 @@ class Statements:
         cells = {
             name: bindparam(f"n_{place}", type_=table.columns[name].type) for place, name in enumerate(names)
         }
-        made = insert_new.values(cells).cte("made")
+        made = insert_new.values(cells).cte("ticketrouter_made")
         *ticket, taken = made.c
         company, connection, message, at = (
             bindparam(f"b_{name}", type_=messages.c[name].type)
@@ -864,7 +867,7 @@ class Statements:
             .from_select(_RECORDED, row, include_defaults=False)
             .on_conflict_do_nothing(index_elements=list(messages.primary_key))
             .returning(messages.c.ticket_id)
-            .cte("recorded")
+            .cte("ticketrouter_recorded")
         )
         is_recorded = exists(select(recorded.c.ticket_id)).label("is_recorded")
         return select(*ticket, is_recorded, taken)
