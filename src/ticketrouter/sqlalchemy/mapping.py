@@ -140,7 +140,7 @@ class TicketMapping:
         self.message_ids: Table = tables.message_ids_table(self.metadata, prefix, self.table.schema, types)
         """The companion table of message ids."""
         self.anchors: Table = tables.anchors_table(self.metadata, prefix, self.table.schema, types)
-        """The companion table that is written first where the tickets have no unique rule."""
+        """The companion table that is written before a ticket is made, where the tickets have no unique rule."""
 
     @classmethod
     def own(

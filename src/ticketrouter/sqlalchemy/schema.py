@@ -150,7 +150,7 @@ def message_ids_table(
 def anchors_table(
     metadata: MetaData, prefix: str, schema: str | None, types: dict[str, TypeEngine[object]]
 ) -> Table:
-    """Define the companion table whose rows are written first where the tickets have no unique rule.
+    """Define the companion table whose rows are written before a ticket is made, where the tickets have no unique rule.
 
     Args:
         metadata: where it is defined.
