@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from sqlalchemy import Connection, DateTime, ForeignKey, text
+from sqlalchemy import Connection, DateTime, ForeignKey, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -681,3 +681,22 @@ def test_an_unknown_word_is_told_to_the_desk_too(place: Place, what: str) -> Non
             acts[what]()
 
     assert before == place.rows()
+
+
+@pytest.mark.parametrize("database", ["postgresql", "sqlite"], indirect=True)
+def test_a_batch_that_fails_keeps_no_message_id_of_what_it_has_not_written(place: Place) -> None:
+    """A host that commits all the same is not told `duplicate` when the message comes again."""
+    mapping = place.whaticket(SAAS, NOT_CLOSED)
+    policy = Policy(reopen=Reopen.always())
+    batch = [message(message_id="a"), message(contact_id=GROUP, message_id="b")]
+    with place.begin() as connection:
+        mapping.metadata.create_all(connection)
+        stranger = whaticket.insert(connection, companyId=1, isGroup=False, status="nps")
+        whaticket.insert(connection, companyId=1, isGroup=False, status="closed")
+    with place.begin() as connection:
+        with pytest.raises(MappingError, match=f"ticket {stranger} has the status 'nps'"):
+            TicketRouter(repository(connection, mapping), policy).resolve_many(batch)
+        kept = connection.execute(select(mapping.message_ids.c.ticket_id)).scalars().all()
+        made = [row["id"] for row in whaticket.rows(connection) if row["contactId"] == GROUP]
+
+    assert made == kept

@@ -656,13 +656,19 @@ class _Work:
                 self._execute(self.statements.discard(created[place]))
             for found in (created, known):
                 found.pop(place, None)
+        with self._forgetting(ref for place in known for ref in joints[place].message_refs):
+            first = self._change_many(joints, known)
+        first |= created
+        return [first.get(place) for place in range(len(joints))]
+
+    def _change_many(self, joints: Sequence[Joint], known: Mapping[int, Ticket]) -> dict[int, Ticket]:
+        """Reopen or bump tickets that are locked, and return each as its first message leaves it."""
         reopened = self._reopen_many(joints, known)
         joined = {place: each for place, each in known.items() if isinstance(joints[place].first, Reuse)}
         first = self._first_joined(joints, joined) | reopened
         more = {place: each for place, each in first.items() if place in joined or joints[place].later}
         self._bump_many(joints, more)
-        first |= created
-        return [first.get(place) for place in range(len(joints))]
+        return first
 
     def _reopen_many(self, joints: Sequence[Joint], known: Mapping[int, Ticket]) -> dict[int, Ticket]:
         """Reopen what is to be reopened of tickets that are locked; a lost race leaves no message id."""
@@ -675,10 +681,8 @@ class _Work:
         reopened: dict[int, Ticket] = {}
         for some in self.plan.many.at_once(closed):
             reopened |= self._reopen_together(some)
-        if self.plan.keeps_message_ids:
-            lost = [each.place for each in closed if each.place not in reopened]
-            for ref in (ref for place in lost for ref in joints[place].message_refs):
-                self._execute(self.statements.forget(ref))
+        lost = [each.place for each in closed if each.place not in reopened]
+        self._forget(ref for place in lost for ref in joints[place].message_refs)
         return reopened
 
     def _reopen_together(self, closed: Sequence[_Closed]) -> dict[int, Ticket]:
@@ -896,14 +900,24 @@ class _Work:
             return
         if not self._record(ref, decision.ticket, decision.at):
             self._raise_routed(ref)
+        with self._forgetting([ref]):
+            yield
+
+    @contextmanager
+    def _forgetting(self, refs: Iterable[MessageRef]) -> Generator[None]:
+        """Forget message ids whose write fails: a host that commits all the same must not keep one without it."""
         try:
             yield
         except (TicketRouterError, SQLAlchemyError):
-            # A host that commits all the same must not keep an id without its write. Where the transaction is
-            # of no more use the statement fails too, and the first error is the one to tell.
+            # Where the transaction is of no more use the statement fails too, and the first error is the one to tell.
             with suppress(SQLAlchemyError):
-                self._execute(self.statements.forget(ref))
+                self._forget(refs)
             raise
+
+    def _forget(self, refs: Iterable[MessageRef]) -> None:
+        if self.plan.keeps_message_ids:
+            for ref in refs:
+                self._execute(self.statements.forget(ref))
 
     def _record(self, ref: MessageRef, ticket: Ticket, at: datetime) -> bool:
         _, made = self._inserted(self.statements.record(ref, ticket, at))
