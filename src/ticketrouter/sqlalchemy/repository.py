@@ -83,7 +83,7 @@ class SQLAlchemyTicketRepository:
 
         Statements:
             One `SELECT`; where the table has no unique rule and a write may follow, one write of the contact's anchor
-            row before it, on MariaDB after it, and locking `SELECT`s where somebody else has written that meanwhile.
+            row before it, on MariaDB after it, and then locking ones (`FOR UPDATE`) where somebody else has written it meanwhile.
         """
         return self._in_host(lambda work: work.load(lookup))
 
@@ -159,7 +159,7 @@ class SQLAlchemyTicketRepository:
         Statements:
             One `SELECT` of active tickets; one each of closed ones, of rows in the way, and of recorded message ids,
             where they are asked for; where there is no unique rule one write of the anchors before them, on MariaDB
-            after them, between two `SELECT`s of their versions. None in AUTOCOMMIT: there messages go one by one.
+            after them, between two looks at their versions. None in AUTOCOMMIT: there messages go one by one.
         """
         return self._in_host(lambda work: work.load_many(lookups))
 
