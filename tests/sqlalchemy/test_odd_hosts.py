@@ -418,3 +418,23 @@ def test_who_cannot_see_the_key_taken_is_told_at_once(databases: Databases, leve
 
     assert new.id == raised.value.ticket.id
     assert [1, 1] == [sum(sql.startswith(word) for sql in looks) for word in ("UPDATE", "SAVEPOINT")]
+
+
+@pytest.mark.parametrize("name", ["sent", "locked", "changed", "closed"])
+@every_database
+def test_a_table_with_the_name_of_a_part_of_a_batch(
+    databases: Databases, backend: Backend, name: str
+) -> None:
+    """What else the contact has open is read from the table, and not from what a statement calls the same."""
+    counting = a_table(unread_messages=Column("unread_messages", Integer))
+    mapping = a_mapping(counting.to_metadata(MetaData(), name=name), unread_messages="unread_messages")
+    batch = [InboundMessage(1, contact, here) for contact in ("a", "b") for here in (10, 11)]
+    with made(databases, backend, mapping) as engine, engine.begin() as connection:
+        on_key = router(connection, mapping)
+        first = on_key.resolve_many(batch)
+        again = on_key.resolve_many([batch[0], batch[2]])
+
+    assert [Outcome.REUSED] * 2 == [each.outcome for each in again]
+    assert [[first[1].ticket.id], [first[3].ticket.id]] == [
+        [each.id for each in found.other_active] for found in again
+    ]

@@ -327,7 +327,7 @@ class ManyStatements:
 
     def _build_touch(self) -> Any:
         one, columns, table = self._of_one, self._mapping.columns, self._mapping.table
-        sent = select(*self._runs.table.c).cte("sent").c
+        sent = select(*self._runs.table.c).cte("ticketrouter_sent").c
         key = [columns[field] for field in KEY if field in columns]
         on_key = [columns[field] == sent[field] for field in KEY if field in columns]
         changes = [sent[name].label(f"new_{name}") for name in ("unread_set", "unread_add", "updated_at")]
@@ -337,7 +337,7 @@ class ManyStatements:
             .where(*on_key, one.is_active())
             .order_by(*key)
             .with_for_update(key_share=True, of=table)
-            .cte("locked")
+            .cte("ticketrouter_locked")
         )
         had = locked.c
         more = func.coalesce(columns["unread_messages"], 0) + had.new_unread_add
@@ -347,7 +347,7 @@ class ManyStatements:
             .where(self._is_row(had))
             .values({columns["unread_messages"].key: count, columns["updated_at"].key: had.new_updated_at})
             .returning(columns["id"])
-            .cte("changed")
+            .cte("ticketrouter_changed")
         )
         contact = [columns[field] == sent[field] for field in KEY[:2] if field in columns]
         elsewhere = select(sent.place, false(), *self._told(columns, among=set())).where(

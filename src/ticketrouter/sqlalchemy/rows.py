@@ -66,13 +66,13 @@ class SentRows:
         return (
             func.unnest(*arrays)
             .table_valued(*columns, with_ordinality=self._numbered)
-            .render_derived(name="sent")
+            .render_derived(name="ticketrouter_sent")
         )
 
     def _json(self) -> FromClause:
         known = {name: type_ for name, type_ in self._types.items() if not self._is_digest(name)}
         rows = func.json_each(bindparam("r_rows", type_=JsonRows(tuple(known.values())))).table_valued(
-            "key", "value", name="row"
+            "key", "value", name="ticketrouter_row"
         )
         cells: dict[str, ColumnElement[Any]] = {
             name: type_coerce(func.json_extract(rows.c.value, f"$[{place}]"), type_)
@@ -82,7 +82,11 @@ class SentRows:
             if self._is_digest(name):  # JSON has no bytes
                 every = bindparam(f"r_{name}", type_=LargeBinary)
                 cells[name] = type_coerce(func.substr(every, rows.c.key * _DIGEST + 1, _DIGEST), LargeBinary)
-        return select(*(cells[name].label(name) for name in self._types)).select_from(rows).cte("sent")
+        return (
+            select(*(cells[name].label(name) for name in self._types))
+            .select_from(rows)
+            .cte("ticketrouter_sent")
+        )
 
     def _is_digest(self, name: str) -> bool:
         return isinstance(self._types[name], MessageDigest)
