@@ -153,7 +153,7 @@ def places_of(table: str, statement: str) -> int:
 
 def conditions(column: str, statement: str) -> int:
     """Count how often it compares, or gives, the column: with a value, a row that was sent, or what such led to."""
-    value = r"[%:?(]|\$|(?:sent|locked)\.company_id|[`]?ticketrouter_message_ids[`]?\.company_id"
+    value = r"[%:?(]|\$|ticketrouter_(?:sent|locked)\.company_id|[`]?ticketrouter_message_ids[`]?\.company_id"
     compared = re.findall(rf'["`]?\b{column}["`]?\s*(?:=|IS NOT DISTINCT FROM|IS)\s*(?:{value})', statement)
     given = re.findall(rf'INSERT INTO [^()]+\([^()]*["`]?\b{column}\b["`]?[^()]*\)', statement)
     return len(compared) + len(given)
