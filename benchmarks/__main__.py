@@ -271,12 +271,11 @@ def main() -> None:
 def draw(given: argparse.Namespace) -> None:
     """Draw page and pictures anew from the files of figures."""
     page, folder = given.page or PAGE, (given.page.parent / given.page.stem) if given.page else PICTURES
-    full, log = given.output / "full.json", given.output / "log.json"
-    if full.exists():
-        report.draw_page(page, figures.read(full), report.SECTIONS)
+    for name, sections in report.OF_FILE.items():
+        if (file := given.output / name).exists():
+            report.draw_page(page, figures.read(file), sections)
+    if (full := given.output / "full.json").exists():
         pictures.draw(figures.read(full), folder)
-    if log.exists():
-        report.draw_page(page, figures.read(log), report.LOG_SECTIONS)
 
 
 if __name__ == "__main__":

@@ -318,6 +318,10 @@ SECTIONS: dict[str, Callable[[Results], Table]] = {
 }
 """What a run has, by the name of its place in the page."""
 LOG_SECTIONS: dict[str, Callable[[Results], Table]] = {"log-about": about, "log": log}
+SLOWER_SECTIONS: dict[str, Callable[[Results], Table]] = {"slower-about": about, "slower-goals": goals}
+"""The same run on a machine with a slower processor; its file of figures is put there by hand."""
+OF_FILE = {"full.json": SECTIONS, "log.json": LOG_SECTIONS, "slower.json": SLOWER_SECTIONS}
+"""What the page has of each file of figures."""
 
 
 def in_terminal(results: Results, console: Console) -> None:

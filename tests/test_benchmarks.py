@@ -114,9 +114,7 @@ def counts(url: URL) -> Counter[tuple[str, str]]:
         return Counter({(contact, here): count for contact, here, count in connection.execute(text(asked))})
 
 
-@pytest.mark.parametrize(
-    ("file", "sections"), [("full.json", report.SECTIONS), ("log.json", report.LOG_SECTIONS)]
-)
+@pytest.mark.parametrize(("file", "sections"), report.OF_FILE.items())
 def test_the_page_says_what_was_measured(file: str, sections: dict[str, object]) -> None:
     """The tables of the page are those that the committed figures give, and none is left out."""
     text = PAGE.read_text(encoding="utf-8")
