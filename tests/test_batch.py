@@ -687,7 +687,7 @@ def test_a_transaction_of_sqlite_that_began_late_reopens_nothing_twice(databases
     came: list[str] = []
 
     def reopen(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("WITH sent") and "UPDATE" in statement and not came:
+        if statement.startswith("WITH ticketrouter_sent") and "UPDATE" in statement and not came:
             came.append(statement)
             with store.transaction() as repository:
                 TicketRouter(repository).reopen(1, closed[2].id)
