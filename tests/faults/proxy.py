@@ -5,11 +5,15 @@ Law of this file: bytes in, bytes out; of the protocols it knows the word COMMIT
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_COMMIT = re.compile(rb"(?<![\w-])COMMIT\b")
+"""The word by itself: `READ-UNCOMMITTED` and a name with it are others."""
 
 
 class Proxy:
@@ -61,7 +65,7 @@ class Proxy:
     def _to_server(self, client: socket.socket, server: socket.socket, committing: threading.Event) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
-                if b"COMMIT" in data and self._to_cut.is_set():
+                if _COMMIT.search(data) and self._to_cut.is_set():
                     self._to_cut.clear()
                     committing.set()
                 server.sendall(data)
