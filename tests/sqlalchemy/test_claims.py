@@ -349,20 +349,25 @@ def test_a_driver_that_begins_nothing_keeps_no_lock(tmp_path: Path, message_id: 
 # --- PostgreSQL: ticket and message id in one statement -------------------------------------------------------
 
 
+def _protocol(context: Any) -> str:
+    return f"P-{context.get_current_parameters()['contact_id']}"
+
+
 @pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
 def test_what_sqlalchemy_fills_is_filled_for_a_message_with_an_id(databases: Databases, backend: Any) -> None:
-    """A default of Python's is one that SQLAlchemy only gives to an `INSERT` that stands alone."""
+    """A default that asks for the other values of its row finds them only in an `INSERT` that stands alone."""
     table = a_table(
         id=Column("id", Uuid, primary_key=True, default=uuid4),
-        protocol=Column("protocol", String(20), nullable=False, default=lambda: "P-1"),
+        protocol=Column("protocol", String(20), nullable=False, default=_protocol),
     )
     with made(databases, backend, mapping := a_mapping(table)) as engine, engine.begin() as connection:
         router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
-        message = InboundMessage(1, "a", 10, message_id="m")
-        found = [router.resolve(message).outcome, router.resolve(message).outcome]
+        messages = [InboundMessage(1, "a", here, message_id="m") for here in (10, 11)]
+        found = [router.resolve(message).outcome for message in (*messages, *messages)]
         rows = connection.execute(select(table.c.protocol)).all()
 
-    assert ([Outcome.CREATED, Outcome.DUPLICATE], [("P-1",)]) == (found, rows)
+    assert [Outcome.CREATED] * 2 + [Outcome.DUPLICATE] * 2 == found
+    assert [("P-a",)] * 2 == rows
 
 
 @pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)

@@ -272,7 +272,8 @@ class Statements:
         """Return the statement of PostgreSQL that does the same and records a message id with the new ticket.
 
         Its row has, before the mark that `create` ends in, whether the id was recorded. None: this database has no
-        such statement, or SQLAlchemy itself fills a column, which it only does in an `INSERT` that stands alone.
+        such statement, or SQLAlchemy itself fills a column: a default may ask for the values of its row, which it finds
+        only in an `INSERT` that stands alone.
         """
         if not self._is_postgresql:
             return None
