@@ -22,8 +22,8 @@ def tests(session: nox.Session, sqlalchemy: str) -> None:
     session.install("--quiet", "--editable", ".[dev]", f"sqlalchemy[asyncio]~={sqlalchemy}.0")
     given = session.posargs or [
         "tests/core",
-        "tests/test_contract.py",
-        "tests/test_races.py",
+        "tests/contract/test_contract.py",
+        "tests/contract/test_races.py",
         "tests/sqlalchemy",
     ]
     session.run("python", "-m", "pytest", "-q", "-n", "2", *given)

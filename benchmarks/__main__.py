@@ -27,7 +27,7 @@ from benchmarks import arrivals, figures, in_memory, pictures, report
 from benchmarks.cells import Cell, Extent, Shape, Stand, plan, plan_of_log
 from benchmarks.measuring import Tally, Team, measure
 from benchmarks.stands import SETTINGS, Stands
-from tests.servers import UnavailableError
+from tests.support.servers import UnavailableError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

@@ -34,7 +34,6 @@ class Rule(StrEnum):
 
     ACTIVE = "active_per_connection"
     ANCHOR = "none, anchor"
-    ADVISORY = "none, advisory lock"
     ONE = "one_per_connection"
 
 
@@ -151,7 +150,7 @@ def _variations(stand: Stand, extent: Extent) -> Iterator[Cell]:
     yield evolve(ours, contender="core", shape=Shape.POOL)
     yield evolve(ours, message_ids=True)
     for rule in Rule:
-        if rule is not Rule.ACTIVE and (rule is not Rule.ADVISORY or stand.database == "postgresql"):
+        if rule is not Rule.ACTIVE:
             yield evolve(ours, stand=evolve(stand, rule=rule))
     for batch in extent.batches:
         yield evolve(ours, batch=batch)

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from ticketrouter import InboundMessage, TicketKey, TicketRouter
+from ticketrouter.decisions import Create
 from ticketrouter.memory import InMemoryTicketRepository
 from ticketrouter.model import Reason
-from ticketrouter.policy import Create
 
 
 class Counted:

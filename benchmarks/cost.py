@@ -19,7 +19,7 @@ from uuid import uuid4
 from attrs import frozen
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 
-from tests import servers
+from tests.support import servers
 from ticketrouter import InboundMessage, TicketRouter
 from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository, TicketMapping
 

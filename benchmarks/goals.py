@@ -166,11 +166,6 @@ GOALS = (
         at_least=0.45,
     ),
     Goal(
-        "no unique rule, advisory lock, against the right rule, both in a transaction",
-        _ratio({**_OURS_IN_TRANSACTION, "rule": Rule.ADVISORY}, _OURS_IN_TRANSACTION),
-        at_least=0.45,
-    ),
-    Goal(
         "one row per key for ever, against the right rule, both in a transaction",
         _ratio({**_OURS_IN_TRANSACTION, "rule": Rule.ONE}, _OURS_IN_TRANSACTION),
     ),

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import URL, Engine, create_engine, text
 
 from benchmarks.cells import COMPANY, CONNECTION, FIRST_CONTACT, OTHER_CONNECTION, Rule, Stand
-from tests import servers
+from tests.support import servers
 from ticketrouter.sqlalchemy import TicketMapping, configure_sqlite
 
 SETTINGS = {
@@ -133,8 +133,6 @@ def _rule(rule: Rule, dialect: str) -> list[str]:
             return []
         case Rule.ANCHOR:
             return [away, plain]
-        case Rule.ADVISORY:
-            return [away, plain, f"DROP TABLE {ANCHORS}"]
         case Rule.ONE:
             return [away, f"CREATE UNIQUE INDEX {unique} ON {TICKETS} ({KEY})"]
 

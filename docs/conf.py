@@ -19,7 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 from ticketrouter.choices import Policy, Reopen
-from ticketrouter.cli.presets import duration
+from ticketrouter.cli.presets import duration, own_messages
 from ticketrouter.presets import ALL
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -76,10 +76,11 @@ def kept(reopen: Reopen) -> str:
 
 def presets_table() -> str:
     """Draw the table of the presets from their data."""
-    lines = [
-        "| name | one conversation per | reopens | keeps | in groups | active | first, reopened, accepted, closed |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    headings = (
+        "name", "one conversation per", "reopens", "keeps", "in groups", "own messages", "active", "wakes",
+        "first, reopened, accepted, closed", "final",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for preset in ALL.values():
         policy, words = preset.policy, preset.statuses
         groups: Policy = policy.groups or policy
@@ -92,9 +93,12 @@ def presets_table() -> str:
             reopens(policy.reopen),
             kept(policy.reopen),
             in_groups,
+            own_messages(policy),
             ", ".join(sorted(words.active)),
+            ", ".join(f"{word} → {woken}" for word, woken in sorted(words.wakes.items())),
             f"{words.initial}, {words.reopened}, {words.accepted}, {words.closed}"
             + (f" (groups begin as {words.initial_group})" if words.initial_group else ""),
+            ", ".join(sorted(words.final)),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -110,6 +114,7 @@ myst_substitutions = {
     "preset_sources": preset_sources(),
     "calls_list": drawn.calls_list(),
     "repository_table": drawn.repository_table(),
+    **{f"error_codes_{name}": drawn.error_codes_table(codes) for name, codes in drawn.ERROR_CODES.items()},
 }
 
 
@@ -130,7 +135,7 @@ def list_clauses(
     if what != "module":
         return
     for number, line in enumerate(lines):
-        if clause := re.fullmatch(r"(R\d+) +(.*)", line):
+        if clause := re.fullmatch(r"(R\d+a?) +(.*)", line):
             lines[number] = f"* **{clause[1]}** {clause[2]}"
         elif line.startswith("     "):
             lines[number] = f"  {line.strip()}"

@@ -31,6 +31,10 @@ from ticketrouter import (
 from ticketrouter.memory import InMemoryTicketRepository
 from ticketrouter.policy import decide
 from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository
+from ticketrouter.sqlalchemy.dialects.mariadb.errors import CODES as MARIADB_AND_MYSQL
+from ticketrouter.sqlalchemy.dialects.postgresql.errors import CODES as POSTGRESQL
+from ticketrouter.sqlalchemy.dialects.sqlite.errors import CODES as SQLITE
+from ticketrouter.sqlalchemy.error_codes import CLASSES, ErrorCodes, Fault, Row
 
 # --- the seven rules -----------------------------------------------------------------------------------------
 
@@ -288,3 +292,39 @@ def repository_table() -> str:
         if sent := _section(inspect.getdoc(method) or "", "Statements"):
             lines.append(f"| `{name}` | {sent} |")
     return "\n".join(lines)
+
+
+# --- what each error code of a server means -------------------------------------------------------------------
+
+BECOMES = {
+    Fault.TAKEN: "looked at again, else `RepositoryError`",
+    Fault.RESTART: "`ContentionError`",
+    Fault.LOST: "`RepositoryError`",
+    Fault.UNAVAILABLE: "`RepositoryError`",
+    Fault.AFTERMATH: "as the earlier one, else `RepositoryError`",
+    Fault.OTHER: "`RepositoryError`",
+}
+ERROR_CODES = {
+    "postgresql": POSTGRESQL,
+    "mariadb_and_mysql": MARIADB_AND_MYSQL,
+    "sqlite": SQLITE,
+    "classes": CLASSES,
+}
+
+
+def error_codes_table(codes: ErrorCodes) -> str:
+    """Draw the table of one server's error codes: first what may be run again."""
+    lines = ["| code | name | run again | the error | your transaction | why |", "|---|---|---|---|---|---|"]
+    said = [row for row in codes.rows if row.fault.is_retryable]
+    for row in [*said, *(row for row in codes.rows if row not in said), codes.rest]:
+        answer = "yes" if row.fault.is_retryable else "no"
+        cells = (_code(row, codes), row.name, answer, BECOMES[row.fault], row.left.value, row.why)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _code(row: Row, codes: ErrorCodes) -> str:
+    if row is codes.rest or " " in str(row.code):
+        return str(row.code)
+    is_class = codes is POSTGRESQL and len(str(row.code)) == len("08")
+    return f"{row.code}xxx" if is_class else str(row.code).removeprefix("builtins.").replace("._base", "")

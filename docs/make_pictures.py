@@ -10,7 +10,7 @@ from subprocess import run
 from sys import executable
 from tempfile import TemporaryDirectory
 
-from tests.browser import browser
+from tests.support.browser import browser
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "how-to"

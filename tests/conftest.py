@@ -8,13 +8,20 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.backends import BACKENDS, Backend, Databases, SqlStore, open_store
-from tests.memory_store import MemoryStore
+from tests.support.backends import BACKENDS, Backend, Databases, SqlStore, open_store
+from tests.support.memory_store import MemoryStore
+from ticketrouter import log
 from ticketrouter.testing import Store
 
 settings.register_profile("quick", deadline=None, max_examples=60)
-settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True)
+settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "quick")
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_told() -> None:
+    """Let every test begin as a process does, which tells of an unknown word once, and of so many at most."""
+    log._told.clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The repository: R1 to R11 of the port, on PostgreSQL at Django's isolation level, READ COMMITTED, and on SQLite.
+"""The repository: R1 to R12 of the port, on PostgreSQL at Django's isolation level, READ COMMITTED, and on SQLite.
 
 Law of this file: the transaction is the caller's `atomic` block. Each write stands in a savepoint of its own, so
 that a lost race leaves that block usable.
@@ -19,16 +19,15 @@ from examples.django_repository.models import ACTIVE, STATUSES, RoutedMessage, T
 from ticketrouter import (
     ConflictError,
     ContentionError,
+    Id,
     InvalidMessageError,
+    RepositoryError,
     Scope,
     Snapshot,
     StatusScheme,
     Ticket,
 )
-from ticketrouter.checks import Id
-from ticketrouter.errors import RepositoryError
-from ticketrouter.lifecycle import Accept, Close, Transfer, Write
-from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Unread
+from ticketrouter.decisions import Accept, Close, Create, Lookup, ReopenTicket, Reuse, Transfer, Unread, Write
 
 FIELDS = tuple(column.attname for column in TicketRow._meta.concrete_fields)  # noqa: SLF001 - Django has it documented
 RACES = {
@@ -66,8 +65,9 @@ class DjangoTicketRepository:
                 routed=_or_none(self._routed(lookup)),
             )
 
-    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+    def get(self, company_id: Id, ticket_id: Id, *, current: bool = False) -> Ticket | None:
         """Find one ticket of a company."""
+        del current  # a plain read is never old here
         if not isinstance(ticket_id, int):
             return None
         with self._inside():
@@ -103,7 +103,7 @@ class DjangoTicketRepository:
                 return self._created(decision)
             case Reuse(ticket=ticket, unread=unread, at=at):
                 return self._changed(ticket, active=True, updated_at=at, unread_messages=_count(unread))
-            case Reopen(ticket=ticket):
+            case ReopenTicket(ticket=ticket):
                 return self._changed(
                     ticket,
                     active=False,
@@ -115,11 +115,15 @@ class DjangoTicketRepository:
                     closed_at=None,
                 )
             case Accept(ticket=ticket):
-                seen = {"status": ticket.status, "user_id": ticket.user_id}
+                seen: dict[str, Any] = {"status": ticket.status, "user_id": ticket.user_id}
                 given = {"status": STATUSES.accepted, "user_id": decision.user_id}
                 return self._changed(ticket, seen, active=True, updated_at=decision.at, **given)
             case Close(ticket=ticket, at=at):
-                return self._changed(ticket, active=True, status=STATUSES.closed, updated_at=at, closed_at=at)
+                as_seen = {"status": ticket.status, "updated_at": ticket.updated_at}
+                as_seen["unread_messages__lte"] = ticket.unread_messages
+                seen = as_seen if decision.as_seen else {}
+                closed = {"status": STATUSES.closed, "updated_at": at, "closed_at": at}
+                return self._changed(ticket, seen, active=True, **closed)
             case Transfer(ticket=ticket, at=at):
                 return self._changed(ticket, active=True, connection_id=decision.connection_id, updated_at=at)
             case _:
@@ -157,7 +161,7 @@ class DjangoTicketRepository:
     def _latest_closed(self, mine: Any, lookup: Lookup) -> TicketRow | None:
         if lookup.connection_id is None or not lookup.closed:
             return None
-        closed = mine.exclude(status__in=ACTIVE)
+        closed = mine.filter(status__in=STATUSES.reopenable)
         if lookup.scope is Scope.CONNECTION:
             closed = closed.filter(connection_id=lookup.connection_id)
         found: TicketRow | None = closed.order_by(Coalesce("closed_at", "updated_at").desc(), "-id").first()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,18 @@ from django.core import checks
 from django.core.management import call_command
 from django.db import connections, transaction
 
-from tests.backends import Databases
-from ticketrouter import ContentionError, InboundMessage, Ticket, TicketRepository, TicketRouter
-from ticketrouter.errors import RepositoryError
+from tests.support.backends import Databases
+from ticketrouter import (
+    ContentionError,
+    InboundMessage,
+    Reason,
+    RepositoryError,
+    Ticket,
+    TicketRepository,
+    TicketRouter,
+)
+from ticketrouter.decisions import Create
 from ticketrouter.testing import Store, TicketRepositoryContract
-from ticketrouter.testing.samples import create
 
 if not settings.configured:
     settings.configure(
@@ -232,7 +240,12 @@ def on_mariadb(name: str, user: str, host: str) -> None:
     with connections["mariadb"].schema_editor() as editor:
         editor.create_model(TicketRow)
     with transaction.atomic(using="mariadb"):
-        made = {DjangoTicketRepository("mariadb").commit(create()).id for _ in range(2)}
+        made = {
+            DjangoTicketRepository("mariadb")
+            .commit(Create(HELLO.key, datetime.now(UTC), Reason.REQUESTED))
+            .id
+            for _ in range(2)
+        }
     connections.close_all()
     warned = "models.W036" in {each.id for each in checks.run_checks(databases=["mariadb"])}
     print(f"warned: {warned}, tickets: {len(made)}")

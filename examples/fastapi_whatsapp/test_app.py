@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from examples.fastapi_whatsapp.app import Settings, create_app
 from examples.fastapi_whatsapp.tables import MAPPING, Number, StoredMessage
-from tests.backends import Databases
+from tests.support.backends import Databases
 
 SECRET, TOKEN = "app secret", "verify token"
 SALES, SUPPORT = "106540352242922", "106540352242923"

@@ -13,8 +13,8 @@ from werkzeug.test import TestResponse
 
 from examples.flask_whaticket.app import create_app
 from examples.flask_whaticket.desk import Desk, Event
-from tests.backends import Databases
-from tests.sqlalchemy import whaticket
+from tests.support import whaticket
+from tests.support.backends import Databases
 from ticketrouter import ContentionError
 
 RULES = {"sqlite": whaticket.NOT_CLOSED, "mariadb": whaticket.GENERATED}

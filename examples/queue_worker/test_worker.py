@@ -19,8 +19,10 @@ from sqlalchemy import Engine, create_engine, func, select
 
 from examples.queue_worker.queue import Queue
 from examples.queue_worker.worker import Worker
-from tests.backends import Databases
+from tests.support.backends import Databases
 from ticketrouter.sqlalchemy import DEFAULT_MAPPING, configure_sqlite, metadata
+
+pytestmark = pytest.mark.broker
 
 ROOT = Path(__file__).parent.parent.parent
 TICKETS = DEFAULT_MAPPING.table.c
@@ -38,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     socket = tmp_path_factory.mktemp("redis") / "s"
     options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
     with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not socket.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         yield f"unix://{socket}"
@@ -177,7 +179,7 @@ def test_killed_workers_lose_and_double_nothing(server: str, redis: Redis, engin
         wait_until(lambda: waiting(redis) == (0, 0))
     finally:
         survivor.terminate()
-        codes = [process.wait(timeout=20) for process in (victim, survivor)]
+        codes = [process.wait(timeout=60) for process in (victim, survivor)]
 
     assert [-9, 0] == codes
     assert {f"c{contact:02}": each for contact in range(contacts)} == counts(engine)

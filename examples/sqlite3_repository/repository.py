@@ -5,11 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, assert_never
+from uuid import UUID
 
-from ticketrouter import ConflictError, ContentionError, Scope, Snapshot, StatusScheme, Ticket, UniqueRule
-from ticketrouter.checks import Id, as_utc
-from ticketrouter.lifecycle import Accept, Close, Transfer, Write
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse
+from ticketrouter import ConflictError, ContentionError, Id, Scope, Snapshot, StatusScheme, Ticket, UniqueRule
+from ticketrouter.decisions import (
+    Accept,
+    Close,
+    Create,
+    Lookup,
+    MessageRef,
+    ReopenTicket,
+    Reuse,
+    Transfer,
+    Write,
+)
+from ticketrouter.repository import as_utc
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tickets (
@@ -32,10 +42,13 @@ IS_ACTIVE = "status IN ('open', 'pending')"
 OF_CONTACT = "company_id = :company_id AND contact_id = :contact_id"
 ON_KEY = f"{OF_CONTACT} AND connection_id = :connection_id"
 
+sqlite3.register_adapter(UUID, lambda value: value.bytes)
+
 
 def ticket_of(row: sqlite3.Row) -> Ticket:
     """Return the ticket that a row says."""
-    values = dict(row)
+    values: dict[str, Any] = dict(row)
+    values |= {name: UUID(bytes=value) for name, value in values.items() if isinstance(value, bytes)}
     for name in ("created_at", "updated_at", "closed_at"):
         values[name] = values[name] and datetime.fromisoformat(values[name])
     values["is_group"] = bool(values["is_group"])
@@ -66,7 +79,9 @@ def find(connection: sqlite3.Connection, lookup: Lookup) -> Snapshot:
     active = select(connection, f"WHERE {OF_CONTACT} AND {IS_ACTIVE}", values)
     scope = OF_CONTACT if lookup.scope is Scope.CONTACT else ON_KEY
     last = "ORDER BY coalesce(closed_at, updated_at) DESC, id DESC LIMIT 1"
-    closed = select(connection, f"WHERE {scope} AND NOT {IS_ACTIVE} {last}", values) if lookup.closed else []
+    closed = (
+        select(connection, f"WHERE {scope} AND status = 'closed' {last}", values) if lookup.closed else []
+    )
     routed = select(
         connection,
         "JOIN routed_messages m ON m.ticket_id = tickets.id AND m.company_id = tickets.company_id "
@@ -151,7 +166,7 @@ def carry_out(connection: sqlite3.Connection, decision: Write, statuses: StatusS
             ticket = create(connection, decision, status)
         case Reuse(ticket=seen, at=at, unread=unread):
             ticket = change(connection, seen, at, COUNT, IS_ACTIVE, set_to=unread.set_to, add=unread.add)
-        case Reopen(ticket=seen, at=at, unread=unread):
+        case ReopenTicket(ticket=seen, at=at, unread=unread):
             ticket = change(
                 connection,
                 seen,
@@ -177,15 +192,24 @@ def carry_out(connection: sqlite3.Connection, decision: Write, statuses: StatusS
                 seen_user_id=seen.user_id,
             )
         case Close(ticket=seen, at=at):
-            closed = statuses.closed
+            unchanged = "status = :status AND updated_at = :updated_at AND unread_messages <= :unread"
+            as_seen = unchanged if decision.as_seen else "true"
             ticket = change(
-                connection, seen, at, "status = :closed, closed_at = :at", IS_ACTIVE, closed=closed
+                connection,
+                seen,
+                at,
+                "status = :closed, closed_at = :at",
+                f"{IS_ACTIVE} AND {as_seen}",
+                closed=statuses.closed,
+                status=seen.status,
+                updated_at=text_of(seen.updated_at),
+                unread=seen.unread_messages,
             )
         case Transfer(ticket=seen, at=at, connection_id=there):
             ticket = change(connection, seen, at, "connection_id = :there", IS_ACTIVE, there=there)
         case _:
             assert_never(decision)
-    if isinstance(decision, Create | Reuse | Reopen) and decision.message_ref is not None:
+    if isinstance(decision, Create | Reuse | ReopenTicket) and decision.message_ref is not None:
         record(connection, decision.message_ref, ticket, decision.at)
     return ticket
 
@@ -228,10 +252,11 @@ class SQLite3TicketRepository:
         with locks_told():
             return find(self._connection, lookup)
 
-    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+    def get(self, company_id: Id, ticket_id: Id, *, current: bool = False) -> Ticket | None:
         """See `TicketRepository.get`."""
+        del current  # a plain read is never old here
         with locks_told():
-            where = "WHERE company_id = :company_id AND id = :id"
+            where = "WHERE company_id = :company_id AND id = :id AND typeof(:id) = 'integer'"
             found = select(self._connection, where, {"company_id": company_id, "id": ticket_id})
         return next(iter(found), None)
 

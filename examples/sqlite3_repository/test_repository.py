@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import UUID
 
 from attrs import evolve
 from hypothesis import settings
@@ -31,7 +32,8 @@ def as_read(row: sqlite3.Row) -> Ticket:
         for name in row.keys()  # noqa: SIM118 - a Row has no other names
         if name.endswith("_at")
     }
-    return Ticket(**(dict(row) | times | {"is_group": bool(row["is_group"])}))
+    ids = {name: UUID(bytes=value) for name, value in dict(row).items() if isinstance(value, bytes)}
+    return Ticket(**(dict(row) | ids | times | {"is_group": bool(row["is_group"])}))
 
 
 class SQLite3Store(Store):

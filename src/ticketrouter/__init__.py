@@ -4,7 +4,9 @@ Everything a host needs is importable from here, but for the adapters (`ticketro
 `ticketrouter.sqlalchemy`) and the known desks (`ticketrouter.presets`).
 """
 
+from ticketrouter.checks import Id
 from ticketrouter.choices import Effect, Policy, Reopen, Scope
+from ticketrouter.decisions import Snapshot
 from ticketrouter.errors import (
     ActiveTicketExistsError,
     BlockedBySchemaError,
@@ -29,7 +31,7 @@ from ticketrouter.model import (
     UniqueRule,
 )
 from ticketrouter.moves import MovePlan, OnCollision
-from ticketrouter.policy import Snapshot, decide
+from ticketrouter.policy import decide
 from ticketrouter.repository import AsyncTicketRepository, TicketRepository
 from ticketrouter.router import AsyncTicketRouter, TicketRouter
 
@@ -42,6 +44,7 @@ __all__ = [
     "ConflictError",
     "ContentionError",
     "Effect",
+    "Id",
     "InboundMessage",
     "InvalidMessageError",
     "MessageKind",

@@ -7,42 +7,52 @@ goes by a placeholder until then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import TypeAlias, assert_never
 from uuid import UUID
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from ticketrouter.checks import Id
 from ticketrouter.choices import Policy, Scope
-from ticketrouter.errors import InvalidMessageError
-from ticketrouter.model import (
-    InboundMessage,
-    MessageKind,
-    StatusScheme,
-    Ticket,
-    TicketKey,
-    UniqueRule,
-    bumped,
-    key_order,
-    newest_first,
-)
-from ticketrouter.policy import (
+from ticketrouter.decisions import (
+    ChangedAt,
     Create,
     Decision,
     Duplicate,
     Ignore,
+    Joined,
+    Lookup,
     MessageRef,
-    Reopen,
+    ReopenTicket,
     Reuse,
     Snapshot,
     Unread,
-    counting,
-    decide,
+    applied,
+    as_kept,
+    as_sent,
+    created,
     trusted_snapshot,
 )
-from ticketrouter.unchecked import unchecked
+from ticketrouter.errors import InvalidMessageError
+from ticketrouter.model import (
+    InboundMessage,
+    Outcome,
+    Resolution,
+    StatusScheme,
+    Ticket,
+    TicketKey,
+    UniqueRule,
+    altered,
+    bumped,
+    key_order,
+    newest_first,
+)
+from ticketrouter.policy import decide
+
+__all__ = ["MOST", "Joint"]
 
 MOST = 10_000
 """The most messages that `resolve_many` takes: a batch is one transaction, whose locks others wait for."""
@@ -50,22 +60,15 @@ MOST = 10_000
 _PLACEHOLDERS = 0x6B1D5F0C93A84E27A5E0_0000_0000_0000
 """What the ids of tickets still to be created begin with: no id of a host's, and the highest where ids tell."""
 
-Asked: TypeAlias = tuple[InboundMessage, Policy, datetime]
+_WRITTEN = {Outcome.CREATED, Outcome.REOPENED, Outcome.REUSED}
+"""What leaves a ticket active, with the message in it."""
+
+Arrival: TypeAlias = tuple[InboundMessage, Policy, datetime]
 """A message, what the host has chosen for it, and when it came."""
 _Contact: TypeAlias = tuple[Id, Id]
 _Place: TypeAlias = tuple[Id, Id, Id]
 _Ticket: TypeAlias = Ticket | int
 """A ticket as it was found, or as the message at that place leaves it."""
-
-
-@frozen
-class Given:
-    """One message of a batch, and all that `decide` is told of it."""
-
-    message: InboundMessage
-    snapshot: Snapshot
-    policy: Policy
-    now: datetime
 
 
 @frozen
@@ -77,12 +80,16 @@ class Joint:
         at: when the last of them came.
         later: what becomes of the count with each of the others.
         message_refs: the message ids to be recorded with the ticket.
+        wakes: whether one of the others wakes the ticket, which must then be as it was seen, as for `Reuse`.
+        messages: the messages themselves, each with when it came, for a host's callbacks.
     """
 
-    first: Create | Reopen | Reuse
+    first: Create | ReopenTicket | Reuse
     at: datetime
     later: tuple[Unread, ...] = ()
     message_refs: tuple[MessageRef, ...] = ()
+    wakes: bool = False
+    messages: tuple[tuple[InboundMessage, datetime], ...] = field(default=(), eq=False, repr=False)
 
     @property
     def key(self) -> TicketKey:
@@ -101,6 +108,26 @@ class Joint:
             count = unread.after(count)
         return count
 
+    def last_status(self, status: str, statuses: StatusScheme) -> str:
+        """Return the word after the last message, from the word after the first.
+
+        Args:
+            status: the word after the first.
+            statuses: the host's words.
+        """
+        return statuses.woken(status) if self.wakes else status
+
+    def is_as_seen(self, status: str, statuses: StatusScheme) -> bool:
+        """Tell whether these messages wake a ticket of this status as they would have woken it when it was seen.
+
+        Args:
+            status: the word of a known ticket as it is now.
+            statuses: the host's words.
+        """
+        if isinstance(self.first, Reuse) and (self.first.wakes or self.wakes):
+            return statuses.wakes_alike(self.first.ticket.status, status)
+        return True
+
 
 @frozen
 class Planned:
@@ -112,6 +139,7 @@ class Planned:
         other_active: what the contact has active on other connections.
         joint: which Joint it is part of; None: it writes nothing.
         step: how many messages of that Joint come before it.
+        changed_at: what the time of the last change becomes with it.
     """
 
     decision: Decision
@@ -120,189 +148,180 @@ class Planned:
     other_active: tuple[_Ticket, ...] = ()
     joint: int | None = None
     step: int = 0
+    changed_at: ChangedAt = field(default=as_sent, eq=False, repr=False)
 
 
 @frozen
-class Plan:
+class BatchPlan:
     """What is to become of a batch: an answer for each message, and what is to be written."""
 
     planned: tuple[Planned, ...]
     joints: tuple[Joint, ...]
+    statuses: StatusScheme
 
     def lost(self, written: Sequence[Ticket | None]) -> list[int]:
-        """Return the places of the messages whose Joint has lost a race, by key."""
-        lost = [
+        """Return the places of the messages that must be looked at again, in the order in which.
+
+        They are those whose Joint has lost a race, by key, and then the redeliveries that were to be answered with
+        its ticket: where those belong, nobody knows before.
+        """
+        lost = {number for number, ticket in enumerate(written) if ticket is None}
+        writers = [
             (key_order(self.joints[planned.joint].key), place)
             for place, planned in enumerate(self.planned)
-            if planned.joint is not None and written[planned.joint] is None
+            if planned.joint in lost and planned.joint is not None
         ]
-        return [place for _, place in sorted(lost)]
+        redelivered = [
+            place
+            for place, planned in enumerate(self.planned)
+            if isinstance(planned.ticket, int) and self.planned[planned.ticket].joint in lost
+        ]
+        return [place for _, place in sorted(writers)] + redelivered
 
     def carried_out(
-        self, written: Sequence[Ticket | None], instead: Mapping[int, Ticket | None]
+        self, written: Sequence[Ticket | None], instead: Mapping[int, Resolution]
     ) -> list[tuple[Decision, Ticket | None]]:
         """Return each message's decision and ticket, with the tickets as they are.
 
         Args:
             written: for each Joint its ticket, as its first message left it; None: it has lost a race.
-            instead: the tickets of the messages of those that have, by place.
+            instead: what became of those that were looked at again, by place.
         """
-        tickets: list[Ticket | None] = []
+        tickets: dict[int, Ticket] = {}
         answers: list[tuple[Decision, Ticket | None]] = []
         states = {number: ticket for number, ticket in enumerate(written) if ticket is not None}
 
         def real(ticket: _Ticket) -> Ticket | None:
-            return tickets[ticket] if isinstance(ticket, int) else ticket
+            return tickets.get(ticket) if isinstance(ticket, int) else ticket
 
         for place, planned in enumerate(self.planned):
-            decision = planned.decision
+            decision, ticket = planned.decision, None
             if place in instead:
-                ticket = instead[place]
-            elif planned.joint is None:
-                ticket = None if planned.ticket is None else real(planned.ticket)
-            else:
-                ticket = states[planned.joint] = self._after(
+                if instead[place].outcome in _WRITTEN:
+                    tickets[place] = instead[place].ticket
+            elif planned.joint is not None:
+                ticket = tickets[place] = states[planned.joint] = self._after(
                     planned, self.joints[planned.joint], states[planned.joint]
                 )
+            elif planned.ticket is not None:
+                ticket = real(planned.ticket)
             if isinstance(decision, Duplicate) and ticket is not None:
                 decision = evolve(decision, ticket=ticket)
             if planned.other_active:
-                others = [found for each in planned.other_active if (found := real(each)) is not None]
-                decision = evolve(decision, other_active=tuple(newest_first(others)))
-            tickets.append(ticket)
+                decision = evolve(decision, other_active=_elsewhere(planned, map(real, planned.other_active)))
             answers.append((decision, ticket))
         return answers
 
-    @staticmethod
-    def _after(planned: Planned, joint: Joint, before: Ticket) -> Ticket:
+    def _after(self, planned: Planned, joint: Joint, before: Ticket) -> Ticket:
         """Return a ticket as a message leaves it, from how the one before it did; the first finds it written."""
         if planned.step == 0:
             return before
         count = joint.later[planned.step - 1].after(before.unread_messages)
-        return bumped(before, count, planned.at)
+        after = bumped(before, count, planned.changed_at(before, planned.at))
+        return altered(after, status=self.statuses.woken(after.status)) if _wakes(planned.decision) else after
 
 
-@frozen(weakref_slot=False)
-class Run:
-    """Messages of a batch on one key, one after another, which all join its active ticket if there is one.
+def lookups_of(arrivals: Sequence[Arrival]) -> list[Lookup]:
+    """Return what must be known of each message of a batch, which may join its ticket at once if it waits for no other.
 
-    None of them has an id, and the contact writes on no other connection in this batch.
-
-    Args:
-        key: the key.
-        places: where they stand in the batch.
-        steps: what becomes of the count with each.
-        times: when each came.
-        closed: whether a closed ticket counts where there is no active one.
+    It waits for none where each depends only on those before it that have its key: then a store may let them join,
+    whatever becomes of the others.
     """
-
-    key: tuple[Id, Id, Id]
-    places: list[int]
-    steps: list[Unread]
-    times: list[datetime]
-    closed: bool = True
-
-    @property
-    def unread(self) -> Unread:
-        """What becomes of the count with all of them."""
-        if len(self.steps) == 1:
-            return self.steps[0]
-        set_to, add = None, 0
-        for step in self.steps:
-            set_to, add = (step.set_to, 0) if step.set_to is not None else (set_to, add + step.add)
-        return Unread(None, add) if set_to is None else Unread(set_to + add)
+    joining = _keep_apart(arrivals)
+    return [Lookup.of(message, policy, now if joining else None) for message, policy, now in arrivals]
 
 
-trusted_run: type[Run] = unchecked(Run)
+def in_question(arrivals: Sequence[Arrival], seen: Sequence[Snapshot]) -> list[int]:
+    """Return the places of those messages that have not joined their tickets, and of all others on their keys."""
+    keys = {arrival[0].key for arrival, each in zip(arrivals, seen, strict=True) if each.joined is None}
+    return [place for place, arrival in enumerate(arrivals) if arrival[0].key in keys] if keys else []
 
 
-@frozen(weakref_slot=False)
-class Joined:
-    """What became of a Run that met its ticket.
-
-    Args:
-        tickets: the ticket as each message left it.
-        other_active: what the contact has active on other connections, newest first.
-    """
-
-    tickets: Sequence[Ticket]
-    other_active: tuple[Ticket, ...] = ()
-
-
-trusted_joined: type[Joined] = unchecked(Joined)
-
-
-def runs_of(asked: Sequence[Asked]) -> list[Run] | None:
-    """Return the Runs that a batch consists of; None: some of its messages depend on each other in other ways."""
-    runs: dict[_Contact, Run] = {}
-    counted: dict[tuple[int, MessageKind, bool], tuple[Unread, bool]] = {}
-    for place, (message, policy, now) in enumerate(asked):
-        if message.message_id is not None:
-            return None
-        connection_id, group_id = message.connection_id, message.group_id
-        kind = id(policy), message.kind, group_id is None
-        known = counted.get(kind)
-        if known is None:
-            chosen = policy.of(message)
-            if chosen.scope is not Scope.CONNECTION:
-                return None
-            unread = counting(evolve(message, unread_messages=None), policy)
-            known = counted[kind] = unread, chosen.reopen.window is not None
-        unread = known[0] if message.unread_messages is None else counting(message, policy)
-        contact = message.company_id, message.contact_id if group_id is None else group_id
-        run = runs.get(contact)
-        if run is None:
-            runs[contact] = trusted_run((*contact, connection_id), [place], [unread], [now], known[1])
-        elif run.key[2] != connection_id:
-            return None
-        else:
-            run.places.append(place)
-            run.steps.append(unread)
-            run.times.append(now)
-    return list(runs.values())
+def _keep_apart(arrivals: Sequence[Arrival]) -> bool:
+    """Tell whether no contact writes on two connections, or has them in common, and none shares an id with another."""
+    connections: dict[_Contact, Id] = {}
+    contacts: dict[_Place, Id] = {}
+    for message, policy, _ in arrivals:
+        key, message_id = message.key, message.message_id
+        company_id, contact_id, here = key.company_id, key.contact_id, key.connection_id
+        if policy.of(message).scope is not Scope.CONNECTION:
+            return False
+        if connections.setdefault((company_id, contact_id), here) != here:
+            return False
+        if message_id is None:
+            continue
+        if contacts.setdefault((company_id, here, message_id), contact_id) != contact_id:
+            return False
+    return True
 
 
-def checked_batch(messages: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
-    """Return the messages of a batch.
+def checked_batch(messages: Iterable[InboundMessage]) -> list[InboundMessage]:
+    """Return the messages of a batch, of which no more are taken than tell that there are too many.
 
     Raises:
-        InvalidMessageError: if there are more than `MOST`.
+        InvalidMessageError: if it cannot be iterated over, if one of them is no message, or if there are more than
+            `MOST`.
     """
-    if len(messages) > MOST:
-        raise InvalidMessageError("messages", len(messages), f"at most {MOST} messages at once")
-    return messages
+    try:
+        each = iter(messages)
+    except TypeError:
+        kind = type(messages).__name__
+        raise InvalidMessageError("messages", kind, "an iterable of InboundMessage") from None
+    batch = list(islice(each, MOST + 1))
+    if len(batch) > MOST:
+        raise InvalidMessageError("messages", len(batch), f"at most {MOST} messages at once")
+    for message in batch:
+        if not isinstance(message, InboundMessage):
+            raise InvalidMessageError("message", message, f"of type {InboundMessage.__name__}")
+    return batch
 
 
-def plan(batch: Sequence[Given], statuses: StatusScheme) -> Plan:
-    """Decide on every message of a batch, each as if those before it had been written.
+def plan(arrivals: Sequence[Arrival], seen: Sequence[Snapshot], statuses: StatusScheme) -> BatchPlan:
+    """Decide on messages of a batch, each as if those before it had been written.
 
     Args:
-        batch: the messages, with a Snapshot each; all of them were taken before the first is written.
+        arrivals: the messages.
+        seen: a Snapshot for each, taken before the first is written, but for those that have joined on the way.
         statuses: the host's words.
 
     Raises:
         BlockedBySchemaError: as `decide`; nothing has been written.
     """
     folding = _Folding(statuses)
-    for given in batch:
-        folding.see(given.snapshot)
-    for given in batch:
-        folding.add(given)
-    return Plan(tuple(folding.planned), tuple(growing.joint for growing in folding.growing))
+    for snapshot in seen:
+        folding.see(snapshot)
+    for arrival, snapshot in zip(arrivals, seen, strict=True):
+        folding.add(arrival, snapshot)
+    joints = tuple(growing.joint for growing in folding.growing)
+    return BatchPlan(tuple(folding.planned), joints, statuses)
+
+
+def _wakes(decision: Decision) -> bool:
+    return isinstance(decision, Reuse) and decision.wakes
+
+
+def _elsewhere(planned: Planned, found: Iterable[Ticket | None]) -> tuple[Ticket, ...]:
+    """Return what is active on other connections: of what was looked at again, what is still on its key."""
+    pairs = zip(found, planned.decision.other_active, strict=True)
+    others = {ticket.id: ticket for ticket, seen in pairs if ticket is not None and ticket.key == seen.key}
+    return tuple(newest_first(others.values()))
 
 
 @define
 class _Growing:
     """A Joint to which later messages may still be added."""
 
-    first: Create | Reopen | Reuse
+    first: Create | ReopenTicket | Reuse
     at: datetime
     later: list[Unread]
     message_refs: list[MessageRef]
+    messages: list[tuple[InboundMessage, datetime]]
+    wakes: bool = False
 
     @property
     def joint(self) -> Joint:
-        return Joint(self.first, self.at, tuple(self.later), tuple(self.message_refs))
+        found = tuple(self.later), tuple(self.message_refs), self.wakes, tuple(self.messages)
+        return Joint(self.first, self.at, *found)
 
 
 class _Folding:
@@ -311,6 +330,7 @@ class _Folding:
     def __init__(self, statuses: StatusScheme) -> None:
         self._statuses = statuses
         self._tickets: dict[Id, Ticket] = {}
+        self._kept: set[Id] = set()
         self._active: dict[_Contact, dict[Id, None]] = {}
         self._last: dict[Id, int] = {}
         self._joint_of: dict[Id, int] = {}
@@ -324,23 +344,25 @@ class _Folding:
             self._tickets.setdefault(ticket.id, ticket)
             self._active.setdefault((ticket.company_id, ticket.contact_id), {})[ticket.id] = None
 
-    def add(self, given: Given) -> None:
-        message, now = given.message, given.now
-        decision = decide(message, self._now(given), given.policy, now)
+    def add(self, arrival: Arrival, seen: Snapshot) -> None:
+        message, policy, now = arrival
+        decision = decide(message, self._now(message, seen), policy, now, self._statuses)
         others = tuple(self._as_it_is(ticket) for ticket in decision.other_active)
         match decision:
             case Ignore():
                 self.planned.append(Planned(decision, now, None, others))
             case Duplicate():
                 self.planned.append(Planned(decision, now, self._as_it_is(decision.ticket), others))
-            case Create() | Reopen() | Reuse():
-                self._write(decision, given, others)
+            case Joined(ticket=ticket):
+                self.planned.append(Planned(decision, now, ticket, others))
+                self._keep(ticket)
+            case Create() | ReopenTicket() | Reuse():
+                self._write(decision, others, seen.changed_at)
             case _:
                 assert_never(decision)
 
-    def _now(self, given: Given) -> Snapshot:
+    def _now(self, message: InboundMessage, seen: Snapshot) -> Snapshot:
         """Return the Snapshot as it would be if the messages so far had been written."""
-        message, seen = given.message, given.snapshot
         key = message.key
         contact = key.company_id, key.contact_id
         routed, occupant = seen.routed, seen.occupant
@@ -352,67 +374,51 @@ class _Folding:
         return trusted_snapshot(
             active=tuple([self._tickets[each] for each in self._active.get(contact, ())]),
             latest_closed=seen.latest_closed,
-            occupant=None if occupant is None else self._tickets.get(occupant.id, occupant),
-            routed=None if routed is None else self._tickets.get(routed.id, routed),
+            occupant=self._changed(occupant),
+            routed=self._changed(routed),
             unique_rule=seen.unique_rule,
+            joined=seen.joined,
+            counts=seen.counts,
         )
 
-    def _write(self, decision: Create | Reopen | Reuse, given: Given, others: tuple[_Ticket, ...]) -> None:
+    def _changed(self, ticket: Ticket | None) -> Ticket | None:
+        """Return a ticket as the messages so far have left it; what none of them has changed is as it was seen."""
+        return self._tickets[ticket.id] if ticket is not None and ticket.id in self._kept else ticket
+
+    def _keep(self, ticket: Ticket) -> None:
+        self._tickets[ticket.id] = ticket
+        self._kept.add(ticket.id)
+        self._active.setdefault((ticket.company_id, ticket.contact_id), {})[ticket.id] = None
+
+    def _write(
+        self, decision: Create | ReopenTicket | Reuse, others: tuple[_Ticket, ...], changed_at: ChangedAt
+    ) -> None:
         place = len(self.planned)
-        ticket = self._written(decision, given)
+        ticket = as_kept(self._written(decision), changed_at)
         refs = [] if decision.message_ref is None else [decision.message_ref]
+        messages = [] if decision.message is None else [(decision.message, decision.at)]
         number, step = self._joint_of.setdefault(ticket.id, len(self.growing)), 0
         if isinstance(decision, Create) or number == len(self.growing):
-            self.growing.append(_Growing(decision, given.now, [], refs))
+            self.growing.append(_Growing(decision, decision.at, [], refs, messages))
         else:
             growing = self.growing[number]
-            growing.at = given.now
+            growing.at = decision.at
             growing.later.append(decision.unread)
             growing.message_refs += refs
+            growing.wakes |= _wakes(decision)
+            growing.messages += messages
             step = len(growing.later)
-        self.planned.append(Planned(decision, given.now, None, others, number, step))
-        self._tickets[ticket.id] = ticket
+        self.planned.append(Planned(decision, decision.at, None, others, number, step, changed_at))
+        self._keep(ticket)
         self._last[ticket.id] = place
-        self._active.setdefault((ticket.company_id, ticket.contact_id), {})[ticket.id] = None
         for ref in refs:
             self._routed[ref.key.company_id, ref.key.connection_id, ref.message_id] = ticket.id
 
-    def _written(self, decision: Create | Reopen | Reuse, given: Given) -> Ticket:
-        match decision:
-            case Create():
-                return self._created(decision)
-            case Reuse():
-                count = decision.unread.after(decision.ticket.unread_messages)
-                return bumped(decision.ticket, count, given.now)
-            case Reopen():
-                return evolve(
-                    decision.ticket,
-                    status=self._statuses.of_reopened(accepted=decision.accepted),
-                    user_id=decision.user_id,
-                    queue_id=decision.queue_id,
-                    unread_messages=decision.unread.after(decision.ticket.unread_messages),
-                    updated_at=given.now,
-                    closed_at=None,
-                )
-            case _:
-                assert_never(decision)
-
-    def _created(self, decision: Create) -> Ticket:
-        key = decision.key
-        ticket = Ticket(
-            id=UUID(int=_PLACEHOLDERS + len(self.growing)),
-            company_id=key.company_id,
-            contact_id=key.contact_id,
-            connection_id=key.connection_id,
-            status=self._statuses.of_new(is_group=decision.is_group, accepted=decision.accepted),
-            is_group=decision.is_group,
-            unread_messages=decision.unread_messages,
-            user_id=decision.user_id,
-            queue_id=decision.queue_id,
-            created_at=decision.at,
-            updated_at=decision.at,
-        )
-        self._only[key.company_id, key.contact_id] = ticket.id
+    def _written(self, decision: Create | ReopenTicket | Reuse) -> Ticket:
+        if not isinstance(decision, Create):
+            return applied(decision, decision.ticket, self._statuses)
+        ticket = created(decision, UUID(int=_PLACEHOLDERS + len(self.growing)), self._statuses)
+        self._only[ticket.company_id, ticket.contact_id] = ticket.id
         return ticket
 
     def _as_it_is(self, ticket: Ticket) -> _Ticket:

@@ -29,9 +29,17 @@ MAX_UNREAD = 1_000_000_000
 """The highest count of unread messages that a message may set: room is left to count on in 32 bits."""
 
 _LOWEST_ID, _HIGHEST_ID = -(2**63), 2**63 - 1
+_TIME = "a datetime with a time zone"
 _ID = "an int of at most 64 bits, a str or a UUID"
 
 _Enum = TypeVar("_Enum", bound=StrEnum)
+
+
+def printable(text: str) -> str:
+    """Return a text that cannot leave its line, turn it round, nor command a terminal: such characters as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def check_text(name: str, value: str, longest: int) -> None:
@@ -83,15 +91,21 @@ def check_duration(name: str, value: object) -> None:
 
 
 def as_utc(name: str, value: object) -> datetime:
-    """Return the same instant in UTC; refuse what has no time zone."""
+    """Return the same instant in UTC; refuse what has no time zone, and a zone that cannot tell it."""
     if type(value) is datetime and value.tzinfo is UTC:
         return value
-    if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise InvalidMessageError(name, value, "a datetime with a time zone")
+    if not isinstance(value, datetime):
+        raise InvalidMessageError(name, value, _TIME)
     try:
-        return value.astimezone(UTC)
+        moment = None if value.utcoffset() is None else value.astimezone(UTC)
     except OverflowError:
         raise InvalidMessageError(name, value, "a datetime that UTC can express") from None
+    except Exception as error:
+        # A zone is anybody's code.
+        raise InvalidMessageError(name, type(value), f"{_TIME} that works") from error
+    if not isinstance(moment, datetime) or moment.tzinfo is not UTC:
+        raise InvalidMessageError(name, type(value) if moment else value, _TIME)
+    return moment
 
 
 def as_member(name: str, kind: type[_Enum], value: _Enum | str) -> _Enum:
@@ -100,7 +114,7 @@ def as_member(name: str, kind: type[_Enum], value: _Enum | str) -> _Enum:
         return value
     try:
         return kind(value)
-    except ValueError:
+    except Exception:  # noqa: BLE001 - a value may be of anybody's class, whose comparison may fail
         words = ", ".join(each.value for each in kind)
         raise InvalidMessageError(name, value, f"one of {words}") from None
 

@@ -5,7 +5,7 @@ Law of this file: choices only. What follows from them stands in `ticketrouter.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from attrs import Attribute, field, frozen
 from attrs.validators import optional
 
 from ticketrouter import checks
+from ticketrouter.checks import Id
 from ticketrouter.errors import InvalidMessageError
 from ticketrouter.model import InboundMessage, MessageKind
 
@@ -32,9 +33,20 @@ class Effect(StrEnum):
     """What a kind of message may do."""
 
     OPEN = "open"
-    """Create and reopen tickets, and count as unread."""
+    """Create and reopen tickets, and count as unread where the contact speaks (`MessageKind.MESSAGE`)."""
     ATTACH = "attach"
     """Only join an active ticket."""
+
+
+def _keep_user(value: bool | Iterable[Id]) -> bool | frozenset[Id]:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidMessageError("keep_user", value, "True, False, or the ids of the agents who may keep it")
+    ids = list(value)
+    for each in ids:
+        checks.check_id("keep_user", each)
+    return frozenset(ids)
 
 
 @frozen
@@ -45,36 +57,43 @@ class Reopen:
 
     Args:
         window: how long after closing; the edge is inclusive; None: never.
-        keep_user: whether the agent keeps the ticket.
-        keep_queue: whether it stays in its queue.
+        keep_user: whether the agent keeps the ticket; or the ids of the agents who may, as those who are at their desks:
+            others lose it.
+        keep_queue: whether it stays in its queue; if not, it begins in that of the Policy.
 
     Raises:
-        InvalidMessageError: if the window is no duration.
+        InvalidMessageError: if the window is no duration, or an agent's id is not valid.
     """
 
     window: timedelta | None = field(default=None, validator=optional(checks.a_duration))
-    keep_user: bool = field(default=False, kw_only=True, validator=checks.a_bool)
+    keep_user: bool | frozenset[Id] = field(default=False, kw_only=True, converter=_keep_user)
     keep_queue: bool = field(default=True, kw_only=True, validator=checks.a_bool)
 
     @classmethod
-    def never(cls, *, keep_user: bool = False, keep_queue: bool = True) -> Reopen:
+    def never(cls, *, keep_user: bool | Iterable[Id] = False, keep_queue: bool = True) -> Reopen:
         """Never reopen, except where the host's unique rule leaves no other way."""
         return cls(None, keep_user=keep_user, keep_queue=keep_queue)
 
     @classmethod
-    def within(cls, window: timedelta, *, keep_user: bool = False, keep_queue: bool = True) -> Reopen:
+    def within(
+        cls, window: timedelta, *, keep_user: bool | Iterable[Id] = False, keep_queue: bool = True
+    ) -> Reopen:
         """Reopen what was closed at most `window` ago."""
         checks.check_duration("window", window)
         return cls(window, keep_user=keep_user, keep_queue=keep_queue)
 
     @classmethod
-    def always(cls, *, keep_user: bool = False, keep_queue: bool = True) -> Reopen:
+    def always(cls, *, keep_user: bool | Iterable[Id] = False, keep_queue: bool = True) -> Reopen:
         """Reopen at any age."""
         return cls(timedelta.max, keep_user=keep_user, keep_queue=keep_queue)
 
     def reaches(self, age: timedelta) -> bool:
         """Tell whether a ticket closed `age` ago is reopened."""
         return self.window is not None and age <= self.window
+
+    def keeps(self, user_id: Id | None) -> bool:
+        """Tell whether this agent keeps a ticket that is reopened."""
+        return self.keep_user if isinstance(self.keep_user, bool) else user_id in self.keep_user
 
 
 _DEFAULT_EFFECTS = {
@@ -118,6 +137,7 @@ class Policy:
         groups: the Policy of group messages; None: the same.
         effects: what each kind of message may do; a kind left out keeps its default (`MESSAGE` opens, `ECHO`
             and `NOTICE` attach).
+        queue_id: the queue in which a message's new ticket begins, and a reopened one whose queue is not kept; None: none.
 
     Raises:
         InvalidMessageError: if a choice is not valid.
@@ -130,6 +150,8 @@ class Policy:
         default=MappingProxyType(_DEFAULT_EFFECTS), converter=_complete, hash=False
     )
 
+    queue_id: Id | None = field(default=None, validator=checks.an_optional_id)
+
     def of(self, message: InboundMessage) -> Policy:
         """Return the Policy that holds for this message: `groups` in a group chat, where there is one."""
         return self.groups if self.groups is not None and message.is_group else self
@@ -140,4 +162,4 @@ class Policy:
 
     def __reduce__(self) -> tuple[type[Policy], tuple[object, ...]]:
         # A mapping proxy can be neither pickled nor copied; what it shows can.
-        return type(self), (self.scope, self.reopen, self.groups, dict(self.effects))
+        return type(self), (self.scope, self.reopen, self.groups, dict(self.effects), self.queue_id)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from reprlib import Repr
 from typing import TYPE_CHECKING, ClassVar
 
+from ticketrouter.wording import Code, Wording
+
 if TYPE_CHECKING:
     from ticketrouter.model import Ticket, UniqueRule
 
@@ -27,9 +29,19 @@ _PERSONAL = frozenset({"contact_id", "group_id", "message_id", "source_id", "tar
 """The fields whose values may be, or hold, a telephone number or what somebody wrote."""
 
 
+def shown(value: object) -> str:
+    """Return a value as a text shows it, at most some sixty characters long, of whatever class it is."""
+    return _short.repr(value)
+
+
 def _shown(field: str, value: object) -> str:
-    if field not in _PERSONAL or value is None or isinstance(value, bool):
-        return _short.repr(value)
+    return kind_of(value) if field in _PERSONAL else shown(value)
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, and not which: it is a person's, or a host's function may have made it of one's."""
+    if value is None or isinstance(value, bool):
+        return shown(value)
     length = f" of {len(value)} characters" if isinstance(value, str) else ""
     return f"this {type(value).__name__}{length}"
 
@@ -61,7 +73,8 @@ class InvalidMessageError(TicketRouterError, ValueError):
         super().__init__(field, value, expected)
 
     def __str__(self) -> str:
-        return f"{self.field} must be {self.expected}, not {_shown(self.field, self.value)}"
+        field = Code(self.field, self.field)
+        return Wording(field, f" must be {self.expected}, not {_shown(self.field, self.value)}")
 
 
 class NoTicketError(TicketRouterError, LookupError):
@@ -93,20 +106,40 @@ class BlockedBySchemaError(TicketRouterError):
     """The host's unique rule leaves no room for the ticket; nothing was written.
 
     Args:
-        ticket: the row in the way.
+        ticket: the row in the way; None: it is not ours to see, as another company's is not, nor one without contact
+            or connection.
         unique_rule: the rule that the host's schema enforces.
+        merged: the columns by whose collation the database takes the ids of that row for those of the ticket, though
+            they are others.
     """
 
-    def __init__(self, ticket: Ticket, unique_rule: UniqueRule) -> None:
+    def __init__(self, ticket: Ticket | None, unique_rule: UniqueRule, merged: tuple[str, ...] = ()) -> None:
         self.ticket = ticket
         self.unique_rule = unique_rule
-        super().__init__(ticket, unique_rule)
+        self.merged = merged
+        super().__init__(ticket, unique_rule, merged)
 
     def __str__(self) -> str:
-        return (
-            f"the unique rule {self.unique_rule} of the tickets table leaves no room beside ticket "
-            f"{self.ticket.id} on connection {self.ticket.connection_id}: replace it by one unique rule "
-            "on company, contact and connection over active tickets only"
+        if self.merged:
+            columns = ", ".join(self.merged)
+            row = "another row" if self.ticket is None else f"ticket {self.ticket.id}"
+            return (
+                f"the collation of {columns} takes the id that {row} has there for the one that was asked for, which is "
+                "another, in case, in accents, or by blanks at its end: bring such ids to one form before they come "
+                "here, and the rows that have others, or give the column a binary collation without padding"
+            )
+        rule = f"the unique rule {self.unique_rule} of the tickets table leaves no room beside"
+        right = "replace it by one unique rule on company, contact and connection over active tickets only"
+        if self.ticket is None:
+            return (
+                f"{rule} a row that is not this company's to see (another company's, or one without contact or "
+                f"connection): {right}"
+            )
+        return Wording(
+            f"{rule} ticket {self.ticket.id} of status {self.ticket.status!r} on connection "
+            f"{self.ticket.connection_id}: {right}, or name that status in ",
+            Code("active", "the StatusScheme"),
+            " if it is active",
         )
 
 

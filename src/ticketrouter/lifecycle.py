@@ -1,6 +1,6 @@
 """The life of a ticket at the hands of the desk: open, accept, close, reopen, transfer.
 
-Law of this file: as in `ticketrouter.policy`, values and pure functions. Each function is told what was seen
+Law of this file: as in `ticketrouter.policy`, pure functions. Each function is told what was seen
 and answers with the write that is to follow, or `Keep` where the wish is already true; a wish that cannot
 come true raises. Every write repeats what was seen as its condition, so a stale caller never wins.
 """
@@ -8,76 +8,13 @@ come true raises. Every write repeats what was seen as its condition, so a stale
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TypeAlias
 
-from attrs import field, frozen
-
-from ticketrouter import checks
 from ticketrouter.checks import Id
+from ticketrouter.decisions import Accept, Close, Create, Keep, ReopenTicket, Snapshot, Transfer
 from ticketrouter.errors import ActiveTicketExistsError, BlockedBySchemaError, ConflictError
 from ticketrouter.model import Reason, StatusScheme, Ticket, TicketKey
-from ticketrouter.policy import Create, Reopen, Reuse, Snapshot
 
-
-@frozen
-class TicketRef:
-    """How a caller names a ticket.
-
-    Args:
-        company_id: the tenant.
-        ticket_id: the id of its ticket.
-
-    Raises:
-        InvalidMessageError: if an id is not valid.
-    """
-
-    company_id: Id = field(validator=checks.an_id)
-    ticket_id: Id = field(validator=checks.an_id)
-
-
-@frozen
-class View:
-    """A ticket together with what is known of its contact on one connection."""
-
-    ticket: Ticket
-    snapshot: Snapshot
-
-
-@frozen
-class Keep:
-    """Leave everything as it is: what was asked for is already true."""
-
-    ticket: Ticket
-
-
-@frozen
-class Accept:
-    """Give an active ticket to an agent, provided nobody has changed its status or agent since it was seen."""
-
-    ticket: Ticket
-    user_id: Id = field(validator=checks.an_id)
-    at: datetime
-
-
-@frozen
-class Close:
-    """Close a ticket, provided it is still active."""
-
-    ticket: Ticket
-    at: datetime
-
-
-@frozen
-class Transfer:
-    """Move an active ticket to another connection, provided it is still active and the key there is free."""
-
-    ticket: Ticket
-    connection_id: Id = field(validator=checks.an_id)
-    at: datetime
-
-
-Write: TypeAlias = Create | Reuse | Reopen | Accept | Close | Transfer
-"""Everything that `TicketRepository.commit` carries out."""
+__all__ = ["accept_ticket", "close_ticket", "open_ticket", "reopen_ticket", "transfer_ticket"]
 
 
 def open_ticket(
@@ -88,7 +25,8 @@ def open_ticket(
     is_group: bool,
     user_id: Id | None,
     queue_id: Id | None,
-) -> Create | Reopen:
+    statuses: StatusScheme,
+) -> Create | ReopenTicket:
     """Open a ticket on a key.
 
     Args:
@@ -98,15 +36,19 @@ def open_ticket(
         is_group: whether the contact is a group chat.
         user_id: the agent who begins, and thereby accepts it; None: it begins in the queue.
         queue_id: the queue.
+        statuses: the host's words.
 
     Returns:
-        Create; or Reopen, where the unique rule has room for the closed row of this key only.
+        Create; or ReopenTicket, where the unique rule has room for the closed row of this key only.
 
     Raises:
         ActiveTicketExistsError: if the key has an active ticket.
-        BlockedBySchemaError: if the unique rule has room for the row of another connection only.
+        BlockedBySchemaError: if the unique rule has room for a row only that is on another connection, or of an
+            unknown word.
     """
     _refuse_second(snapshot, key)
+    if snapshot.blocked:
+        raise BlockedBySchemaError(snapshot.occupant, snapshot.unique_rule, snapshot.merged)
     row = snapshot.in_the_way()
     accepted = user_id is not None
     others = snapshot.active_elsewhere(key.connection_id)
@@ -121,9 +63,9 @@ def open_ticket(
             accepted=accepted,
             other_active=others,
         )
-    if row.key != key:
+    if row.key != key or not statuses.is_reopenable(row.status):
         raise BlockedBySchemaError(row, snapshot.unique_rule)
-    return Reopen(
+    return ReopenTicket(
         ticket=row,
         at=now,
         reason=Reason.ONLY_TICKET_ALLOWED,
@@ -149,28 +91,51 @@ def accept_ticket(ticket: Ticket, now: datetime, *, user_id: Id, statuses: Statu
     return Keep(ticket)
 
 
-def close_ticket(ticket: Ticket, now: datetime, *, statuses: StatusScheme) -> Close | Keep:
-    """Close a ticket; a closed one stays as it is."""
-    return Close(ticket, now) if statuses.is_active(ticket.status) else Keep(ticket)
-
-
-def reopen_ticket(view: View, now: datetime, *, statuses: StatusScheme) -> Reopen | Keep:
-    """Reopen a ticket into its queue, without an agent; an active one stays as it is.
+def close_ticket(
+    ticket: Ticket, now: datetime, *, seen: Ticket | None = None, statuses: StatusScheme
+) -> Close | Keep:
+    """Close a ticket; a closed one stays as it is, whatever was seen of it: the wish has come true.
 
     Args:
-        view: the ticket, and its contact on its own connection.
+        ticket: the ticket.
+        now: the present.
+        seen: the same ticket as it was when somebody found that it may be closed; None: it may be, whatever it is like.
+        statuses: the host's words.
+
+    Raises:
+        ConflictError: if it is active, and its status or the time of its last change is not what was seen, or more is
+            unread.
+    """
+    if not statuses.is_active(ticket.status):
+        return Keep(ticket)
+    if seen is not None and ticket.has_changed_since(seen):
+        raise ConflictError(
+            f"ticket {ticket.id} was changed since it was seen: look again before it is closed", ticket
+        )
+    return Close(ticket, now, as_seen=seen is not None)
+
+
+def reopen_ticket(
+    ticket: Ticket, snapshot: Snapshot, now: datetime, *, statuses: StatusScheme
+) -> ReopenTicket | Keep:
+    """Reopen a ticket into its queue, without an agent; an active one stays as it is.
+
+    Who names the ticket knows what its word means: one of an unknown word is reopened, too.
+
+    Args:
+        ticket: the ticket.
+        snapshot: what is known of its contact, on its own connection.
         now: the present.
         statuses: the host's words.
 
     Raises:
         ActiveTicketExistsError: if its key has another active ticket.
     """
-    ticket, snapshot = view.ticket, view.snapshot
     if statuses.is_active(ticket.status):
         return Keep(ticket)
     if (active := snapshot.active_on(ticket.connection_id)) is not None:
         return _itself(active, ticket)
-    return Reopen(
+    return ReopenTicket(
         ticket=ticket,
         at=now,
         reason=Reason.REQUESTED,
@@ -180,12 +145,13 @@ def reopen_ticket(view: View, now: datetime, *, statuses: StatusScheme) -> Reope
 
 
 def transfer_ticket(
-    view: View, now: datetime, *, connection_id: Id, statuses: StatusScheme
+    ticket: Ticket, snapshot: Snapshot, now: datetime, *, connection_id: Id, statuses: StatusScheme
 ) -> Transfer | Keep:
     """Move a ticket to another connection.
 
     Args:
-        view: the ticket, and its contact on the other connection.
+        ticket: the ticket.
+        snapshot: what is known of its contact, on the other connection.
         now: the present.
         connection_id: the other connection.
         statuses: the host's words.
@@ -195,7 +161,6 @@ def transfer_ticket(
         ActiveTicketExistsError: if the contact has an active ticket on that connection.
         BlockedBySchemaError: if the unique rule has no room for a second row there.
     """
-    ticket, snapshot = view.ticket, view.snapshot
     if not statuses.is_active(ticket.status):
         raise ConflictError(f"ticket {ticket.id} is closed: only an active ticket is transferred", ticket)
     if ticket.connection_id == connection_id:

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from attrs import evolve
 
@@ -18,8 +18,25 @@ from ticketrouter import checks
 from ticketrouter.batch import Joint
 from ticketrouter.checks import Id
 from ticketrouter.choices import Scope
+from ticketrouter.decisions import (
+    Accept,
+    Alteration,
+    Close,
+    Create,
+    Join,
+    Lookup,
+    MessageRef,
+    ReopenTicket,
+    Reuse,
+    Snapshot,
+    Transfer,
+    Write,
+    applied,
+    created,
+    trusted_snapshot,
+)
 from ticketrouter.errors import ConflictError, InvalidMessageError
-from ticketrouter.lifecycle import Accept, Close, Transfer, Write
+from ticketrouter.log import tell_unknown
 from ticketrouter.model import (
     StatusScheme,
     Ticket,
@@ -31,23 +48,16 @@ from ticketrouter.model import (
     id_order,
     newest,
     trusted_key,
-    trusted_ticket,
 )
 from ticketrouter.moves import KeyPart, Move, MovePlan, Survey
-from ticketrouter.policy import (
-    Create,
-    Lookup,
-    MessageRef,
-    Reopen,
-    Reuse,
-    Snapshot,
-    Touch,
-    Touched,
-    trusted_snapshot,
-    trusted_touched,
-)
+
+__all__ = ["AsyncInMemoryTicketRepository", "InMemoryTicketRepository"]
 
 _Contact: TypeAlias = tuple[Id, Id]
+
+_MAY_BLOCK = {UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT}
+_WHERE = "memory"
+"""What stands for the name of the table where an unknown status is told."""
 
 
 class InMemoryTicketRepository:
@@ -60,7 +70,8 @@ class InMemoryTicketRepository:
         next_id: the id of the first new ticket; ids that are taken are passed over.
 
     Raises:
-        InvalidMessageError: if two of the tickets have the same id, or break the unique rule.
+        InvalidMessageError: if an argument is of another kind, or if two of the tickets have the same id, or break the
+            unique rule.
     """
 
     def __init__(
@@ -71,7 +82,7 @@ class InMemoryTicketRepository:
         statuses: StatusScheme = StatusScheme(),  # noqa: B008 - a frozen value
         next_id: int = 1,
     ) -> None:
-        self._statuses = statuses
+        self._statuses = _checked(statuses)
         self._unique_rule = checks.as_member("unique_rule", UniqueRule, unique_rule)
         checks.check_count("next_id", next_id, highest=2**63 - 1)
         self._next_id = next_id
@@ -82,7 +93,7 @@ class InMemoryTicketRepository:
         self._active_of: dict[_Contact, tuple[Id, ...]] = {}
         self._closed_of: dict[_Contact, dict[Id, None]] = {}
         self._routed: dict[tuple[Id, Id, Id], tuple[Id, datetime]] = {}
-        for ticket in tickets:
+        for ticket in _all_tickets(tickets):
             self._refuse_unlawful(ticket)
             self._put(self._consistent(ticket))
 
@@ -100,41 +111,31 @@ class InMemoryTicketRepository:
     def load(self, lookup: Lookup) -> Snapshot:
         """Find what must be known to decide: see `TicketRepository.load`."""
         with self._lock:
-            contact = lookup.company_id, lookup.contact_id
-            active = self._those(self._active_of, contact)
-            if lookup.connection_id is None:
-                return Snapshot(active, unique_rule=self._unique_rule)
-            key = trusted_key(lookup.company_id, lookup.contact_id, lookup.connection_id)
-            return trusted_snapshot(
-                tuple(active),
-                self._latest_closed(lookup) if lookup.closed else None,
-                self._occupant(key),
-                self._routed_to(lookup),
-                self._unique_rule,
-            )
+            active = self._those(self._active_of, (lookup.company_id, lookup.contact_id))
+            connection_id, rule = lookup.connection_id, self._unique_rule
+            if connection_id is None:
+                return Snapshot(active, unique_rule=rule)
+            routed = None if lookup.message_id is None else self._routed_to(lookup)
+            if lookup.join is not None and routed is None:
+                ticket, others = _parted(active, connection_id)
+                if ticket is not None and not (lookup.join.wakes and ticket.status in self._statuses.wakes):
+                    joined = self._join(ticket, lookup.join)
+                    return trusted_snapshot(others, None, None, None, rule, True, None, joined)
+            key = trusted_key(lookup.company_id, lookup.contact_id, connection_id)
+            closed = self._latest_closed(lookup) if lookup.closed else None
+            unknown = self._passed_over(lookup, closed) if lookup.closed else None
+            occupant = self._occupant(key)
+            for ticket in (unknown, occupant):
+                if ticket is not None and ticket.status not in self._statuses.known:
+                    tell_unknown(ticket.status, _WHERE)
+            return trusted_snapshot(tuple(active), closed, occupant, routed, rule, unknown=unknown)
 
-    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+    def get(self, company_id: Id, ticket_id: Id, *, current: bool = False) -> Ticket | None:
         """Find one ticket of a company: see `TicketRepository.get`."""
+        del current  # it always is
         with self._lock:
             ticket = self._tickets.get(ticket_id)
             return ticket if ticket is not None and ticket.company_id == company_id else None
-
-    def touch(self, touch: Touch) -> Touched | Snapshot | None:
-        """Let a message join the active ticket of its key: see `Touches.touch`."""
-        key, ref, unread = touch.message.key, touch.message_ref, touch.unread
-        with self._lock:
-            if ref is not None and _place(ref) in self._routed:
-                return self.load(touch.lookup)
-            active = self._those(self._active_of, (key.company_id, key.contact_id))
-            here = [ticket for ticket in active if ticket.connection_id == key.connection_id]
-            if (ticket := newest(here)) is None:
-                return self.load(touch.lookup)
-            others = () if len(active) == len(here) else elsewhere(active, key.connection_id)
-            now = bumped(ticket, unread.after(ticket.unread_messages), touch.at)
-            self._tickets[now.id] = now
-            if ref is not None:
-                self._routed[_place(ref)] = now.id, touch.at
-            return trusted_touched(now, others)
 
     def commit(self, decision: Write) -> Ticket:
         """Carry out one decision at once: see `TicketRepository.commit`."""
@@ -144,7 +145,7 @@ class InMemoryTicketRepository:
                     return self._recorded(decision.message_ref, lambda: self._create(decision))
                 case Reuse():
                     return self._recorded(decision.message_ref, lambda: self._reuse(decision))
-                case Reopen():
+                case ReopenTicket():
                     return self._recorded(decision.message_ref, lambda: self._reopen(decision))
                 case Accept():
                     return self._accept(decision)
@@ -175,8 +176,10 @@ class InMemoryTicketRepository:
             moved = self._moved(move)
             closed = [self._still(closing.ticket, active=True) for closing in plan.closes]
             self._refuse_other_plan(plan, moved)
-            for ticket in closed:
+            for closing, ticket in zip(plan.closes, closed, strict=True):
                 self._close(Close(ticket, plan.at))
+                if closing.kept is not None:
+                    self._take_up(closing.kept.id, ticket.unread_messages)
             for ticket in self._moved(move):
                 key = move.after(ticket.key)
                 self._take_from_its_contact(ticket)
@@ -189,7 +192,19 @@ class InMemoryTicketRepository:
     def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
         """Find what must be known to decide on several messages: see `Batches.load_many`."""
         with self._lock:
-            return [self.load(lookup) for lookup in lookups]
+            if self._unique_rule in _MAY_BLOCK:
+                # What comes after a message that is refused is not to have joined.
+                return [self.load(evolve(lookup, join=None)) for lookup in lookups]
+            left: set[tuple[Id, Id, Id | None]] = set()
+            return [self._load_after(left, lookup) for lookup in lookups]
+
+    def _load_after(self, left: set[tuple[Id, Id, Id | None]], lookup: Lookup) -> Snapshot:
+        """Find the same for one of several; where a message was left, those after it on its key are left too."""
+        key = lookup.company_id, lookup.contact_id, lookup.connection_id
+        found = self.load(evolve(lookup, join=None) if key in left else lookup)
+        if found.joined is None:
+            left.add(key)
+        return found
 
     def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
         """Carry out several decisions: see `Batches.commit_many`."""
@@ -207,73 +222,65 @@ class InMemoryTicketRepository:
 
     # --- the writes, each under the lock and all or nothing --------------------------------------------------
 
+    def _join(self, ticket: Ticket, join: Join) -> Ticket:
+        ticket = bumped(ticket, join.unread.after(ticket.unread_messages), join.at)
+        self._tickets[ticket.id] = ticket
+        if join.message_ref is not None:
+            self._routed[_place(join.message_ref)] = ticket.id, join.at
+        return ticket
+
     def _create(self, decision: Create) -> Ticket:
         self._refuse_taken(decision.key)
-        at = _at(decision)
-        status = self._statuses.of_new(is_group=decision.is_group, accepted=decision.accepted)
-        return self._put(
-            trusted_ticket(
-                id=self._new_id(),
-                company_id=decision.key.company_id,
-                contact_id=decision.key.contact_id,
-                connection_id=decision.key.connection_id,
-                status=status,
-                is_group=decision.is_group,
-                unread_messages=decision.unread_messages,
-                user_id=decision.user_id,
-                queue_id=decision.queue_id,
-                created_at=at,
-                updated_at=at,
-            )
-        )
+        return self._put(created(decision, self._new_id(), self._statuses))
 
     def _reuse(self, decision: Reuse) -> Ticket:
         ticket = self._still(decision.ticket, active=True)
-        unread = decision.unread.after(ticket.unread_messages)
-        return self._put(bumped(ticket, unread, _at(decision)))
+        if decision.wakes and not self._statuses.wakes_alike(decision.ticket.status, ticket.status):
+            raise ConflictError("the ticket was changed meanwhile")
+        return self._alter(decision, ticket)
 
-    def _reopen(self, decision: Reopen) -> Ticket:
+    def _reopen(self, decision: ReopenTicket) -> Ticket:
         ticket = self._still(decision.ticket, active=False)
+        if ticket.status in self._statuses.final and ticket.status != decision.ticket.status:
+            raise ConflictError("the ticket has become a final one meanwhile")
         self._refuse_taken(ticket.key, besides=ticket)
-        return self._put(
-            altered(
-                ticket,
-                status=self._statuses.of_reopened(accepted=decision.accepted),
-                user_id=decision.user_id,
-                queue_id=decision.queue_id,
-                unread_messages=decision.unread.after(ticket.unread_messages),
-                updated_at=_at(decision),
-                closed_at=None,
-            )
-        )
+        return self._alter(decision, ticket)
 
     def _accept(self, decision: Accept) -> Ticket:
         ticket = self._still(decision.ticket, active=True)
         if (ticket.status, ticket.user_id) != (decision.ticket.status, decision.ticket.user_id):
             raise ConflictError("the ticket was changed meanwhile")
-        accepted = self._statuses.accepted
-        return self._put(altered(ticket, status=accepted, user_id=decision.user_id, updated_at=_at(decision)))
+        return self._alter(decision, ticket)
 
     def _close(self, decision: Close) -> Ticket:
-        ticket = self._still(decision.ticket, active=True)
-        at = _at(decision)
-        return self._put(altered(ticket, status=self._statuses.closed, updated_at=at, closed_at=at))
+        ticket, seen = self._still(decision.ticket, active=True), decision.ticket
+        if decision.as_seen and ticket.has_changed_since(seen):
+            raise ConflictError("the ticket was changed meanwhile")
+        return self._alter(decision, ticket)
 
     def _transfer(self, decision: Transfer) -> Ticket:
         ticket = self._still(decision.ticket, active=True)
         self._refuse_taken(evolve(ticket.key, connection_id=decision.connection_id), besides=ticket)
-        return self._put(altered(ticket, connection_id=decision.connection_id, updated_at=_at(decision)))
+        return self._alter(decision, ticket)
+
+    def _alter(self, decision: Alteration, ticket: Ticket) -> Ticket:
+        return self._put(applied(decision, ticket, self._statuses))
 
     def _joined(self, joint: Joint) -> Ticket | None:
         places = [_place(ref) for ref in joint.message_refs]
         if any(place in self._routed for place in places):
             return None
+        now = None if isinstance(joint.first, Create) else self._tickets.get(joint.first.ticket.id)
+        if now is not None and not joint.is_as_seen(now.status, self._statuses):
+            return None
         try:
             first = self.commit(evolve(joint.first, message_ref=None))
         except ConflictError:
             return None
-        count = joint.last_count(first.unread_messages)
-        self._put(bumped(first, count, joint.at))
+        last = bumped(first, joint.last_count(first.unread_messages), joint.at)
+        self._put(
+            altered(last, status=joint.last_status(last.status, self._statuses)) if joint.wakes else last
+        )
         self._routed.update((place, (first.id, joint.at)) for place in places)
         return first
 
@@ -291,6 +298,10 @@ class InMemoryTicketRepository:
 
     def _moved(self, move: Move) -> list[Ticket]:
         return [ticket for ticket in self._tickets.values() if move.concerns(ticket.key)]
+
+    def _take_up(self, ticket_id: Id, count: int) -> None:
+        kept = self._tickets[ticket_id]
+        self._put(altered(kept, unread_messages=kept.unread_messages + count))
 
     def _occupant_of_move(self, move: Move, moved: Iterable[Ticket]) -> Ticket | None:
         rows = (self._occupant(move.after(ticket.key)) for ticket in moved)
@@ -358,10 +369,20 @@ class InMemoryTicketRepository:
         return next((ticket for ticket in active if ticket.connection_id == key.connection_id), None)
 
     def _latest_closed(self, lookup: Lookup) -> Ticket | None:
+        known = [each for each in self._closed(lookup) if self._statuses.is_reopenable(each.status)]
+        return max(known, key=_closing, default=None)
+
+    def _passed_over(self, lookup: Lookup, found: Ticket | None) -> Ticket | None:
+        """Return the ticket of an unknown word that was closed after the one which was found, if that is the last."""
+        counted = [each for each in self._closed(lookup) if each.status not in self._statuses.final]
+        last = max(counted, key=_closing, default=None)
+        return None if last is found or last is None or last.status in self._statuses.known else last
+
+    def _closed(self, lookup: Lookup) -> list[Ticket]:
         closed = self._those(self._closed_of, (lookup.company_id, lookup.contact_id))
         if lookup.scope is Scope.CONNECTION:
             closed = [ticket for ticket in closed if ticket.connection_id == lookup.connection_id]
-        return max(closed, key=_closing, default=None)
+        return closed
 
     def _still(self, seen: Ticket, *, active: bool) -> Ticket:
         ticket = self._tickets.get(seen.id)
@@ -401,15 +422,34 @@ class InMemoryTicketRepository:
             raise InvalidMessageError("tickets", ticket.id, f"tickets as the rule {self._unique_rule} allows")
 
     def _routed_to(self, lookup: Lookup) -> Ticket | None:
-        if lookup.connection_id is None or lookup.message_id is None:
-            return None
-        place = (lookup.company_id, lookup.connection_id, lookup.message_id)
+        place: Any = lookup.company_id, lookup.connection_id, lookup.message_id
         return self._tickets.get(self._routed[place][0]) if place in self._routed else None
 
 
-def _at(decision: Write) -> datetime:
-    """Return the time of a write in UTC, which a Ticket must have, whoever made the decision."""
-    return checks.as_utc("at", decision.at)
+def _all_tickets(tickets: object) -> list[Ticket]:
+    if not isinstance(tickets, Iterable):
+        raise InvalidMessageError("tickets", type(tickets), "an iterable of tickets")
+    return [_as_ticket(each) for each in tickets]
+
+
+def _as_ticket(ticket: object) -> Ticket:
+    if not isinstance(ticket, Ticket):
+        raise InvalidMessageError("tickets", type(ticket), "tickets")
+    return ticket
+
+
+def _checked(statuses: StatusScheme) -> StatusScheme:
+    if not isinstance(statuses, StatusScheme):
+        raise InvalidMessageError("statuses", statuses, "a StatusScheme")
+    return statuses
+
+
+def _parted(active: list[Ticket], connection_id: Id) -> tuple[Ticket | None, tuple[Ticket, ...]]:
+    """Return the newest ticket on a connection, and those on others."""
+    if len(active) == 1 and active[0].connection_id == connection_id:  # nearly always
+        return active[0], ()
+    here = [ticket for ticket in active if ticket.connection_id == connection_id]
+    return newest(here), elsewhere(active, connection_id)
 
 
 def _place(ref: MessageRef) -> tuple[Id, Id, Id]:
@@ -430,7 +470,8 @@ class AsyncInMemoryTicketRepository:
         next_id: the id of the first new ticket; ids that are taken are passed over.
 
     Raises:
-        InvalidMessageError: if two of the tickets have the same id, or break the unique rule.
+        InvalidMessageError: if an argument is of another kind, or if two of the tickets have the same id, or break the
+            unique rule.
     """
 
     def __init__(
@@ -459,13 +500,9 @@ class AsyncInMemoryTicketRepository:
         """Find what must be known to decide: see `TicketRepository.load`."""
         return self._sync.load(lookup)
 
-    async def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+    async def get(self, company_id: Id, ticket_id: Id, *, current: bool = False) -> Ticket | None:
         """Find one ticket of a company: see `TicketRepository.get`."""
-        return self._sync.get(company_id, ticket_id)
-
-    async def touch(self, touch: Touch) -> Touched | Snapshot | None:
-        """Let a message join the active ticket of its key: see `Touches.touch`."""
-        return self._sync.touch(touch)
+        return self._sync.get(company_id, ticket_id, current=current)
 
     async def commit(self, decision: Write) -> Ticket:
         """Carry out one decision at once: see `TicketRepository.commit`."""

@@ -6,20 +6,21 @@ ask again whether an id is empty or a time is naive.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, assert_never
 
 from attrs import field, fields, frozen
 from attrs.validators import optional
 
 from ticketrouter import checks
+from ticketrouter._unchecked import unchecked
 from ticketrouter.checks import Id
 from ticketrouter.errors import InvalidMessageError, NoTicketError
-from ticketrouter.unchecked import unchecked
 
 
 class MessageKind(StrEnum):
@@ -133,8 +134,10 @@ class InboundMessage:
         group_id: the group chat, where it was written in one.
         message_id: the channel's id of the message, which makes a redelivery harmless; None: not known.
         sent_at: when it was sent, with a time zone; None, or a time still to come: now.
-        unread_messages: what the ticket's count is set to; None: one more where the kind may open a ticket.
+        unread_messages: what the ticket's count is set to; None: one more where the contact speaks and that may open a
+            ticket.
         kind: who speaks.
+        data: anything of the host's, for its own callbacks: it is never looked at, compared, shown, logged or stored.
 
     Raises:
         InvalidMessageError: if a field is not valid.
@@ -148,6 +151,7 @@ class InboundMessage:
     sent_at: datetime | None = field(default=None, kw_only=True, converter=_sent_at)
     unread_messages: int | None = field(default=None, kw_only=True, validator=checks.an_optional_count)
     kind: MessageKind = field(default=MessageKind.MESSAGE, kw_only=True, converter=_kind)
+    data: Any = field(default=None, kw_only=True, eq=False, repr=False, hash=False)
 
     def __attrs_post_init__(self) -> None:
         # Every message is asked for its key, and the first look at a cached property is a long one.
@@ -183,7 +187,8 @@ class Ticket:
         user_id: the agent who has it, if any.
         queue_id: the queue it waits in, if any.
         created_at: when it was created.
-        updated_at: when it was last touched: what "most recently active" goes by.
+        updated_at: when it was last touched: what "most recently active" goes by; of a table that keeps no such time,
+            when it was created.
         closed_at: when it was closed; None while it is active.
         change: what the call of the router that returned it has changed, for the host to tell others once it has
             committed; None where nothing was changed. It has no part in equality.
@@ -210,6 +215,12 @@ class Ticket:
     def key(self) -> TicketKey:
         """What at most one active ticket exists for."""
         return trusted_key(self.company_id, self.contact_id, self.connection_id)
+
+    def has_changed_since(self, seen: Ticket) -> bool:
+        """Tell whether status or time are other than they were seen, or more is unread: a column may keep whole seconds."""
+        if (self.status, self.updated_at) != (seen.status, seen.updated_at):
+            return True
+        return self.unread_messages > seen.unread_messages
 
 
 @frozen
@@ -337,20 +348,45 @@ def key_order(key: TicketKey) -> tuple[tuple[int, Id], ...]:
     return id_order(key.company_id), id_order(key.contact_id), id_order(key.connection_id)
 
 
-def _words(value: Iterable[str]) -> frozenset[str]:
+def _words(name: str, value: Iterable[str]) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise InvalidMessageError("active", value, "a set of words, not one word")
+        raise InvalidMessageError(name, value, "a set of words, not one word")
     words = list(value)
+    for word in words:
+        checks.check_status(name, word)
+    return frozenset(words)
+
+
+def _active(value: Iterable[str]) -> frozenset[str]:
+    words = _words("active", value)
     if not words:
         raise InvalidMessageError("active", value, "at least one word")
-    for word in words:
-        checks.check_status("active", word)
-    return frozenset(words)
+    return words
+
+
+def _also_closed(value: Iterable[str]) -> frozenset[str]:
+    return _words("also_closed", value)
+
+
+def _final(value: Iterable[str]) -> frozenset[str]:
+    return _words("final", value)
+
+
+def _wakes(value: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise InvalidMessageError("wakes", value, "a mapping of active words to active words")
+    words = dict(value)
+    for word in (*words, *words.values()):
+        checks.check_status("wakes", word)
+    return MappingProxyType(words)
 
 
 @frozen
 class StatusScheme:
     """The host's words for the statuses of a ticket; whatever is not active is closed.
+
+    A word that it does not know is closed too, and no message reopens such a ticket: what the word means, only the
+    host can say.
 
     Args:
         active: the words of a ticket that holds its key.
@@ -359,17 +395,26 @@ class StatusScheme:
         reopened: the word of a ticket that a message has reopened.
         accepted: the word of a ticket that an agent has taken.
         closed: the word that closing gives.
+        also_closed: the other words of closed tickets that a message may reopen.
+        final: the words of closed tickets that no message ever reopens, as spam, or merged into another one; who names
+            such a ticket may, as the desk does.
+        wakes: which active word becomes which when a message that may open a ticket joins one, as
+            `{"snoozed": "open"}`; a word that a message wakes to is none that a message wakes.
 
     Raises:
-        InvalidMessageError: if a word is empty, or stands on the wrong side of active and closed.
+        InvalidMessageError: if a word is empty, or stands on two sides: active, closed, final; or if a word that wakes,
+            or that one wakes to, is not active, or is both.
     """
 
-    active: frozenset[str] = field(default=frozenset({"open", "pending"}), converter=_words)
+    active: frozenset[str] = field(default=frozenset({"open", "pending"}), converter=_active)
     initial: str = field(default="pending", validator=checks.a_status)
     initial_group: str | None = field(default=None, validator=optional(checks.a_status))
     reopened: str = field(default="pending", validator=checks.a_status)
     accepted: str = field(default="open", validator=checks.a_status)
     closed: str = field(default="closed", validator=checks.a_status)
+    also_closed: frozenset[str] = field(default=frozenset(), converter=_also_closed)
+    final: frozenset[str] = field(default=frozenset(), converter=_final)
+    wakes: Mapping[str, str] = field(default=MappingProxyType({}), converter=_wakes, hash=False)
 
     def __attrs_post_init__(self) -> None:
         words = ", ".join(sorted(self.active))
@@ -379,10 +424,50 @@ class StatusScheme:
                 raise InvalidMessageError(name, word, f"one of the active statuses ({words})")
         if self.closed in self.active:
             raise InvalidMessageError("closed", self.closed, f"none of the active statuses ({words})")
+        for word in sorted(self.also_closed & self.active):
+            raise InvalidMessageError("also_closed", word, f"none of the active statuses ({words})")
+        for word in sorted(self.final & (self.active | self.reopenable)):
+            raise InvalidMessageError("final", word, "a word that is not active, closed or also_closed too")
+        for word in sorted({*self.wakes, *self.wakes.values()} - self.active):
+            raise InvalidMessageError("wakes", word, f"one of the active statuses ({words})")
+        for word in sorted(self.wakes.keys() & {*self.wakes.values()}):
+            raise InvalidMessageError("wakes", word, "either a word that wakes or one that it wakes to")
+
+    def __reduce__(self) -> tuple[type[StatusScheme], tuple[object, ...]]:
+        # A mapping proxy can be neither pickled nor copied; what it shows can.
+        words = [getattr(self, each.name) for each in fields(StatusScheme)]
+        return type(self), (*words[:-1], dict(self.wakes))
+
+    @property
+    def reopenable(self) -> frozenset[str]:
+        """The words of closed tickets that a message may reopen."""
+        return self.also_closed | {self.closed}
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every word that a ticket may have."""
+        return self.active | self.reopenable | self.final
 
     def is_active(self, status: str) -> bool:
         """Tell whether a ticket of this status holds its key."""
         return status in self.active
+
+    def is_reopenable(self, status: str) -> bool:
+        """Tell whether a message may reopen a ticket of this status: an unknown word is closed, and stays so."""
+        return status == self.closed or status in self.also_closed
+
+    def woken(self, status: str) -> str:
+        """Return the word that an active ticket of this status has once a message has joined that wakes it."""
+        return self.wakes.get(status, status)
+
+    def wakes_alike(self, seen: str, now: str) -> bool:
+        """Tell whether a message that wakes does to a ticket as it is now what it would have done to it as it was seen.
+
+        Args:
+            seen: the status that it had.
+            now: the status that it has.
+        """
+        return seen == now or not self.wakes.keys() & {seen, now}
 
     def of_new(self, *, is_group: bool, accepted: bool) -> str:
         """Return the word of a new ticket."""
@@ -404,7 +489,7 @@ class Resolution:
         reason: the rule that decided.
         other_active: what the contact has active on other connections, newest first: a report, no cause.
         ticket: the message's ticket; None only for an ignored message.
-        before: the ticket as it was seen, where the message has reopened it; it has no part in equality.
+        before: the ticket as it was seen, where the message has reopened or woken it; it has no part in equality.
     """
 
     outcome: Outcome
@@ -433,8 +518,8 @@ class Resolution:
             case Outcome.CREATED:
                 return Change.between(None, self.ticket)
             case Outcome.REUSED:
-                # A message that joins a ticket leaves all of it as it is but the count and the time.
-                return Change.between(self.ticket, self.ticket)
+                # A message that joins a ticket leaves all of it as it is but the count and the time, unless it wakes it.
+                return Change.between(self._before or self.ticket, self.ticket)
             case Outcome.REOPENED:
                 return Change.between(self._before, self.ticket)
             case _:

@@ -17,7 +17,9 @@ from attrs import Attribute, evolve, field, frozen
 from ticketrouter import checks
 from ticketrouter.checks import Id
 from ticketrouter.errors import ActiveTicketExistsError, BlockedBySchemaError, InvalidMessageError
-from ticketrouter.model import Ticket, TicketKey, UniqueRule, as_tuple, newest_first
+from ticketrouter.model import StatusScheme, Ticket, TicketKey, UniqueRule, as_tuple, newest_first
+
+__all__ = ["Closing", "KeyPart", "Move", "MovePlan", "OnCollision", "Survey", "plan_move"]
 
 
 class OnCollision(StrEnum):
@@ -25,6 +27,9 @@ class OnCollision(StrEnum):
 
     KEEP_NEWEST = "keep_newest"
     """The most recently active one stays, ties to the highest id; the others are closed."""
+    KEEP_ACCEPTED = "keep_accepted"
+    """One that an agent has stays: one with a user; of several, or of none, one whose status is the accepted one, where that
+    is not what a new ticket begins with; then the most recently active one. The others are closed."""
     CLOSE_ALL = "close_all"
     """All of them are closed; the next message opens a new one, or reopens by its policy."""
     REFUSE = "refuse"
@@ -114,7 +119,8 @@ class Closing:
 
     Args:
         ticket: the ticket as it was seen.
-        kept: the more recently active ticket that keeps the key; None: every ticket there is closed.
+        kept: the ticket that keeps the key, and takes up the count of the closed one as it is when that is closed; None:
+            every ticket there is closed.
     """
 
     ticket: Ticket
@@ -139,7 +145,13 @@ class MovePlan:
     repoints: tuple[Id, ...] = ()
 
 
-def plan_move(move: Move, survey: Survey, on_collision: OnCollision, now: datetime) -> MovePlan:
+def plan_move(
+    move: Move,
+    survey: Survey,
+    on_collision: OnCollision,
+    now: datetime,
+    statuses: StatusScheme = StatusScheme(),  # noqa: B008 - a frozen value
+) -> MovePlan:
     """Plan a move.
 
     Args:
@@ -147,6 +159,7 @@ def plan_move(move: Move, survey: Survey, on_collision: OnCollision, now: dateti
         survey: what was found.
         on_collision: what becomes of active tickets that would share a key.
         now: the present, with a time zone.
+        statuses: the host's words.
 
     Returns:
         The plan; it is empty where the source has no tickets.
@@ -159,7 +172,9 @@ def plan_move(move: Move, survey: Survey, on_collision: OnCollision, now: dateti
     if survey.occupant is not None:
         raise BlockedBySchemaError(survey.occupant, survey.unique_rule)
     closes = [
-        closing for rivals in _collisions(move, survey.rivals) for closing in _closings(rivals, on_collision)
+        closing
+        for rivals in _collisions(move, survey.rivals)
+        for closing in _closings(rivals, on_collision, statuses)
     ]
     return MovePlan(move, checks.as_utc("now", now), tuple(closes), survey.ticket_ids)
 
@@ -174,14 +189,25 @@ def _collisions(move: Move, tickets: Iterable[Ticket]) -> Iterator[list[Ticket]]
             yield newest_first(rivals)
 
 
-def _closings(rivals: list[Ticket], on_collision: OnCollision) -> list[Closing]:
+def _closings(rivals: list[Ticket], on_collision: OnCollision, statuses: StatusScheme) -> list[Closing]:
     newest, *older = rivals
     match on_collision:
         case OnCollision.KEEP_NEWEST:
             return [Closing(ticket, newest) for ticket in older]
+        case OnCollision.KEEP_ACCEPTED:
+            kept = max(
+                rivals, key=lambda ticket: _at_work(ticket, statuses)
+            )  # of equals the first: the newest
+            return [Closing(ticket, kept) for ticket in rivals if ticket is not kept]
         case OnCollision.CLOSE_ALL:
             return [Closing(ticket, None) for ticket in rivals]
         case OnCollision.REFUSE:
             raise ActiveTicketExistsError(newest)
         case _:
             assert_never(on_collision)
+
+
+def _at_work(ticket: Ticket, statuses: StatusScheme) -> tuple[bool, bool]:
+    """Tell how surely somebody works on a ticket: a status says so only where no new ticket begins with it."""
+    begins = statuses.of_new(is_group=ticket.is_group, accepted=False)
+    return ticket.user_id is not None, ticket.status == statuses.accepted != begins

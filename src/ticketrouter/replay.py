@@ -18,15 +18,17 @@ from typing import TypeAlias
 from attrs import define, evolve, frozen
 
 from ticketrouter import checks
+from ticketrouter._unchecked import unchecked
 from ticketrouter.checks import Id
 from ticketrouter.choices import Policy
+from ticketrouter.decisions import Create, Lookup, Snapshot, Write
 from ticketrouter.errors import InvalidMessageError
-from ticketrouter.lifecycle import Write
+from ticketrouter.flows import PolicyChoice
 from ticketrouter.memory import InMemoryTicketRepository
 from ticketrouter.model import InboundMessage, Outcome, Reason, StatusScheme, Ticket, TicketKey
-from ticketrouter.policy import Create, Lookup, Snapshot, Touch, Touched
-from ticketrouter.router import PolicyChoice, TicketRouter
-from ticketrouter.unchecked import unchecked
+from ticketrouter.router import TicketRouter
+
+__all__ = ["Answer", "Connection", "Peak", "Replay", "Step", "Totals", "UnorderedLogError"]
 
 Connection: TypeAlias = tuple[Id, Id]
 """A company, and one of its connections."""
@@ -234,6 +236,7 @@ def _without_id(message: InboundMessage) -> InboundMessage:
         sent_at=message.sent_at,
         unread_messages=message.unread_messages,
         kind=message.kind,
+        data=message.data,
     )
     object.__setattr__(plain, "key", message.key)
     return plain
@@ -384,14 +387,13 @@ class _Tickets:
         return self._inner.statuses
 
     def load(self, lookup: Lookup) -> Snapshot:
-        found = self._inner.load(lookup)
-        return found if self.routed is None else evolve(found, routed=_stand_in(lookup, self.routed))
+        if self.routed is None:
+            return self._inner.load(lookup)
+        found = self._inner.load(evolve(lookup, join=None))
+        return evolve(found, routed=_stand_in(lookup, self.routed))
 
-    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
-        return self._inner.get(company_id, ticket_id)
-
-    def touch(self, touch: Touch) -> Touched | Snapshot | None:
-        return self._inner.touch(touch) if self.routed is None else None
+    def get(self, company_id: Id, ticket_id: Id, *, current: bool = False) -> Ticket | None:
+        return self._inner.get(company_id, ticket_id, current=current)
 
     def commit(self, decision: Write) -> Ticket:
         ticket = self._inner.commit(decision)

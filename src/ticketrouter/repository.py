@@ -2,12 +2,22 @@
 
 Law of this file: protocols only. A clause says what is true afterwards, never how to get there.
 
-R1   `load` finds every active ticket of that company and contact: no closed one, no other company's.
+R1   `load` finds every active ticket of that company and contact: no closed one, no other company's; and the one
+     in scope that was closed last, of those whose word a message may reopen: a final word, and one that the scheme
+     does not know, hide no other ticket.
+R1a  `load` of a Lookup with a `join` may let the message join the ticket that is active on the key, of several the
+     most recently active one (ties to the highest id): it changes count and time of that one row and nothing else,
+     records the message id with it, and says so (`Snapshot.joined`). It joins nothing where the id is recorded
+     already, or where the message would wake that ticket (`Join.wakes`, and its word is one of `StatusScheme.wakes`):
+     who wakes a ticket says from which word. Where it does not say so nothing was written, but what the lookup claims.
 R2   `commit(Create)` raises ConflictError if the key has an active ticket, or if the unique rule has no room.
 R3   `commit(Reuse)` changes a ticket only while it is active on the key it was seen on, else ConflictError;
-     it never touches status, user or queue.
-R4   `commit(Reopen)` changes a ticket only while it is closed on the key it was seen on and that key is free,
-     else ConflictError.
+     it never touches user or queue, and the status only if it `wakes`: then a word of `StatusScheme.wakes` becomes
+     the one that it wakes to, in the same write as count and time, and the status must be as it was seen, if it was
+     such a word or is one now (`StatusScheme.wakes_alike`). So of two messages exactly one wakes a ticket, and none
+     leaves it asleep. A move adds to the count of a ticket that it keeps what those have that it closes for it.
+R4   `commit(ReopenTicket)` changes a ticket only while it is closed on the key it was seen on and that key is free,
+     and not where its word has become a final one since; else ConflictError.
 R5   After a ConflictError the host's transaction is usable and holds nothing of the attempt; nothing is ever
      committed or rolled back on the host's behalf.
 R6   After the host's rollback nothing remains: no ticket, no change, no message id.
@@ -18,10 +28,16 @@ R9   Every statement carries the company; another company's ticket is as one tha
 R10  The loser of a race takes the winner's row as it is: nothing of it is overwritten.
 R11  What only a restart of the host's whole transaction can cure is raised at once as ContentionError; no
      retry takes place inside.
+R12  What nothing is written upon is committed, as this transaction sees it: `routed`, which makes a Duplicate; that
+     there is no active ticket in scope, where the lookup `attaches`; and what `get(current=True)` and a lookup that was
+     `overtaken` find. Where plain reads may be dirty, an attribute `reads_may_be_dirty` of the store is true, and the
+     router asks so before it refuses anything, and before the desk keeps a ticket as it is.
 
 The writes of the desk obey the same clauses: `Accept` is carried out only while status and agent are as seen,
-`Close` only while the ticket is active, `Transfer` only while it is active on the key it was seen on and the
-key on the other connection is free; else ConflictError.
+`Close` only while the ticket is active and, where it says `as_seen`, while its status and the time of its last change are
+as seen, whatever the column keeps of a time, and no more is unread; `Transfer` only while it is active on the key it was
+seen on and the key on the other connection is free; else ConflictError. A store that keeps no time of the last change, or
+one of whole seconds and no count, refuses `as_seen`, by another TicketRouterError.
 """
 
 from __future__ import annotations
@@ -30,12 +46,27 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from ticketrouter.batch import Joined, Joint, Run
-from ticketrouter.checks import Id
-from ticketrouter.lifecycle import Write
-from ticketrouter.model import StatusScheme, Ticket
+from ticketrouter.batch import Joint
+from ticketrouter.checks import Id, as_utc
+from ticketrouter.decisions import Lookup, Snapshot, Write
+from ticketrouter.errors import TicketRouterError
+from ticketrouter.model import StatusScheme, Ticket, key_order
 from ticketrouter.moves import Move, MovePlan, Survey
-from ticketrouter.policy import Lookup, Snapshot, Touch, Touched
+
+__all__ = [
+    "AsyncBatches",
+    "AsyncForgetsMessages",
+    "AsyncMovesTickets",
+    "AsyncTellsRefusals",
+    "AsyncTicketRepository",
+    "Batches",
+    "ForgetsMessages",
+    "MovesTickets",
+    "TellsRefusals",
+    "TicketRepository",
+    "as_utc",
+    "key_order",
+]
 
 
 @runtime_checkable
@@ -48,21 +79,28 @@ class TicketRepository(Protocol):
         ...
 
     def load(self, lookup: Lookup) -> Snapshot:
-        """Find what must be known to decide (R1, R7, R9).
+        """Find what must be known to decide (R1, R7, R9), and let the message join its ticket where that is allowed (R1a).
 
         Args:
-            lookup: whose tickets, and which message id.
+            lookup: whose tickets, which message id, and what the message does to its ticket.
 
         Returns:
-            What was found; an unknown contact is an empty Snapshot.
+            What was found; an unknown contact is an empty Snapshot. A store that never lets a message join is as good,
+            and a statement slower.
 
         Raises:
             ContentionError: if only a restart of the host's transaction can cure it (R11).
         """
         ...
 
-    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+    def get(self, company_id: Id, ticket_id: Id, *, current: bool = False) -> Ticket | None:
         """Find one ticket of a company (R7, R9).
+
+        Args:
+            company_id: the tenant.
+            ticket_id: the id of its ticket.
+            current: whether it must be as it is committed now, where a plain read may be older or dirty (R12): asked
+                for after a lost race.
 
         Returns:
             The ticket; None if there is none, or if it is another company's.
@@ -86,67 +124,20 @@ class TicketRepository(Protocol):
 
 
 @runtime_checkable
-class ReadsCurrent(Protocol):
-    """The optional ability of a store whose plain reads may be older than what a write has just met."""
-
-    def get_current(self, company_id: Id, ticket_id: Id) -> Ticket | None:
-        """Find one ticket as it is committed now, which the router asks for after a lost race.
-
-        Returns:
-            As `TicketRepository.get`.
-        """
-        ...
-
-
-@runtime_checkable
-class Touches(Protocol):
-    """The optional ability to let a message join the active ticket of its key without having looked first.
-
-    `touch` is `load`, rule 2 of `decide` and `commit(Reuse)` in one, and obeys what is said of them: it changes
-    the count and the time of the one ticket that is active on the key, of several the most recently active one
-    (ties to the highest id), and nothing else (R1, R3, R7, R9, R10); a message id is recorded with it, and where it is
-    recorded already nothing is changed (R8). Who is not sure changes nothing and answers None.
-    """
-
-    def touch(self, touch: Touch) -> Touched | Snapshot | None:
-        """Let a message join the active ticket of its key, if there is one.
-
-        Args:
-            touch: the key, the change, and what `load` would be asked for.
-
-        Returns:
-            The ticket as it is now; else what `load` would answer, where that was found out on the way; else
-            None. Without a Touched nothing is written, but what the lookup claims.
-
-        Raises:
-            ContentionError: if only a restart of the host's transaction can cure it (R11).
-        """
-        ...
-
-
-@runtime_checkable
-class AsyncTouches(Protocol):
-    """The same for asynchronous code: see `Touches`."""
-
-    async def touch(self, touch: Touch) -> Touched | Snapshot | None:
-        """See `Touches.touch`."""
-        ...
-
-
-@runtime_checkable
 class Batches(Protocol):
     """The optional ability to look, and to write, for many messages at once.
 
-    Both obey the clauses of the port as if each lookup, and each decision, had come alone (R1 to R11), in any order of
-    the store's choosing. A store that several transactions write to writes in the order of `key_order`, so that two
-    batches never wait for each other in a circle.
+    Both obey the clauses of the port as if each lookup, and each decision, had come alone (R1 to R12), in any order of
+    the store's choosing, but for lookups of one key, which are answered in theirs: where a message could have joined
+    and was left, those after it are left too. A store that several transactions write to writes in the order of
+    `key_order`, so that two batches never wait for each other in a circle.
     """
 
     def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
-        """Find what must be known to decide on several messages; nothing is written, but what a lookup claims.
+        """Find what must be known to decide on several messages; who may join a ticket may do so at once (R1a).
 
         Returns:
-            A Snapshot for each lookup, in their order; None: here messages must go one by one.
+            A Snapshot for each lookup, in their order; None: here messages must go one by one, and none has joined.
 
         Raises:
             ContentionError: if only a restart of the host's transaction can cure it (R11).
@@ -183,39 +174,6 @@ class AsyncBatches(Protocol):
 
 
 @runtime_checkable
-class TouchesMany(Protocol):
-    """The optional ability to do for many keys what `Touches` does for one; it goes with `Batches`.
-
-    It obeys the clauses of the port as `touch` does, and locks as `commit_many` does, in the order of the keys.
-    """
-
-    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
-        """Let messages without ids join the active tickets of their keys, where there are such.
-
-        Args:
-            runs: the messages, those of each key together; each of another contact.
-
-        Returns:
-            For each the tickets as its messages have left them; where its key has no active ticket, what `load` would
-            answer, if that was found out on the way, else None, and nothing of it was written. None for all: here
-            the messages must go another way, and nothing was written.
-
-        Raises:
-            ContentionError: if only a restart of the host's transaction can cure it (R11).
-        """
-        ...
-
-
-@runtime_checkable
-class AsyncTouchesMany(Protocol):
-    """The same for asynchronous code: see `TouchesMany`."""
-
-    async def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
-        """See `TouchesMany.touch_many`."""
-        ...
-
-
-@runtime_checkable
 class ForgetsMessages(Protocol):
     """The optional ability to forget message ids that no channel will deliver again."""
 
@@ -230,6 +188,22 @@ class ForgetsMessages(Protocol):
 
         Raises:
             InvalidMessageError: if the time has no time zone.
+        """
+        ...
+
+
+@runtime_checkable
+class TellsRefusals(Protocol):
+    """The optional ability to say beforehand what `commit` would refuse by itself, as for a table without some column."""
+
+    def refusal(self, decision: Write) -> TicketRouterError | None:
+        """Tell why `commit` would refuse a decision before anything is written, whoever else is there.
+
+        Args:
+            decision: what a message, or the desk, would have written now.
+
+        Returns:
+            The error that it would raise; None: nothing is known that stands against it.
         """
         ...
 
@@ -260,15 +234,17 @@ class MovesTickets(Protocol):
     def commit_move(self, plan: MovePlan) -> None:
         """Carry out a plan: close first, then re-point, all or nothing.
 
-        Closing sets the time of closing and of the last change to the plan's; re-pointing changes the key alone.
+        Closing sets the time of closing and of the last change to the plan's. A ticket that is kept for closed ones counts
+        their unread messages besides its own: as many as they have when they are closed, which may be more than was seen.
+        Re-pointing changes the key alone.
         Where connections are moved, a message id that was recorded on the source is known on the target too.
 
         Args:
             plan: the plan, made from a Survey of this very transaction.
 
         Raises:
-            ConflictError: if a ticket to be closed is not active on its key any more, if the source's tickets are
-                not those of the plan, or if a key was taken; nothing was written.
+            ConflictError: if a ticket to be closed, or one to be kept that takes up a count, is not active on its key any
+                more, if the source's tickets are not those of the plan, or if a key was taken; nothing was written.
             ContentionError: if only a restart of the host's transaction can cure it (R11).
         """
         ...
@@ -297,6 +273,15 @@ class AsyncForgetsMessages(Protocol):
 
 
 @runtime_checkable
+class AsyncTellsRefusals(Protocol):
+    """The same for asynchronous code: see `TellsRefusals`."""
+
+    async def refusal(self, decision: Write) -> TicketRouterError | None:
+        """See `TellsRefusals.refusal`."""
+        ...
+
+
+@runtime_checkable
 class AsyncTicketRepository(Protocol):
     """The same for asynchronous code: see `TicketRepository`."""
 
@@ -309,7 +294,7 @@ class AsyncTicketRepository(Protocol):
         """See `TicketRepository.load`."""
         ...
 
-    async def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+    async def get(self, company_id: Id, ticket_id: Id, *, current: bool = False) -> Ticket | None:
         """See `TicketRepository.get`."""
         ...
 

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser import Browser, browser
+from tests.support.browser import Browser, browser
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whoever looks at a page."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "window" in item.fixturenames:
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.fixture(scope="package")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 from datetime import timedelta
 from importlib.metadata import version
@@ -11,11 +12,21 @@ from typing import Any
 
 import pytest
 
-from tests.cli.program import ENVIRONMENT, FULL, lines, message, run, started, ticketrouter
-from ticketrouter import Policy, Reopen, presets
+from tests.support.program import (
+    ENVIRONMENT,
+    FULL,
+    PROGRAM,
+    lines,
+    message,
+    run,
+    started,
+    ticketrouter,
+    tickets,
+)
+from ticketrouter import Effect, MessageKind, Policy, Reopen, StatusScheme, presets
 from ticketrouter.cli.console import standard_output
 from ticketrouter.cli.demo import play
-from ticketrouter.cli.presets import blocks, duration, reopens
+from ticketrouter.cli.presets import blocks, duration, own_messages, reopens, words
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -74,7 +85,7 @@ def test_the_demo_is_shown(tmp_path):
     """The table has contact, connections, outcomes and reasons, and nothing is left behind."""
     done = ticketrouter("demo", cwd=tmp_path)
 
-    for words in (
+    for shown in (
         "5511999999999",
         "Sales (10)",
         "Support (13)",
@@ -85,20 +96,21 @@ def test_the_demo_is_shown(tmp_path):
         "#4",
         "#2 on 13",
     ):
-        assert words in done.out
+        assert shown in done.out
     assert (done.status, done.err) == (0, "")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_presets_are_listed(tmp_path):
-    """Name, what it reopens, active words and source of every preset."""
+    """Name, what it reopens, what own messages do, words and source of every preset."""
     done = ticketrouter("presets", cwd=tmp_path)
 
     for preset in presets.ALL.values():
         assert preset.name in done.out
         assert preset.source.split(",")[0].split(":")[0] in done.out
     assert "up to 2 hours after closing" in done.out
-    assert "pending reminder" in done.out
+    for told in ("pending reminder", "only join", "wakes", "merged"):
+        assert told in done.out
     assert done.status == 0
 
 
@@ -113,13 +125,14 @@ def test_a_narrow_console_has_a_block_for_each_preset(tmp_path):
     assert "FindOrCreateTicketService" in out.decode()
 
 
-@pytest.mark.parametrize("width", [1, 40, 119])
+@pytest.mark.parametrize("width", [1, 40, 139])
 def test_a_block_has_every_word_of_its_preset(width):
     """Whatever the width, no word is broken, and none is lost."""
     told = blocks(width).split()
 
     for preset in presets.ALL.values():
-        assert {*preset.source.split(), *reopens(preset.policy).split()} <= {*told}
+        said = preset.source, reopens(preset.policy), own_messages(preset.policy), words(preset.statuses)
+        assert {word for each in said for word in each.split()} <= {*told}
 
 
 def test_columns_that_are_no_number_are_passed_over(monkeypatch):
@@ -147,6 +160,38 @@ def test_columns_that_are_no_number_are_passed_over(monkeypatch):
 def test_a_policy_is_told_in_words(policy, said):
     """What a policy reopens, and what it keeps, in a person's words."""
     assert said == reopens(policy)
+
+
+OWN_OPENS = {MessageKind.ECHO: Effect.OPEN}
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (Policy(), "only join tickets"),
+        (Policy(effects=OWN_OPENS), "open tickets, with nothing unread"),
+        (
+            Policy(effects=OWN_OPENS, groups=Policy()),
+            "open tickets, with nothing unread; in groups: only join tickets",
+        ),
+    ],
+)
+def test_what_own_messages_do_is_told_in_words(policy, said):
+    """In person, and in groups where these have a policy of their own."""
+    assert said == own_messages(policy)
+
+
+def test_the_words_of_a_scheme_are_told():
+    """The active ones; which of them a message wakes, and which are final, where there are such."""
+    scheme = StatusScheme(
+        active={"open", "pending", "snoozed"}, wakes={"snoozed": "open"}, final={"spam", "merged"}
+    )
+
+    assert words(StatusScheme()) == "active: open, pending"
+    assert (
+        words(scheme)
+        == "active: open, pending, snoozed; a message wakes snoozed to open; final: merged, spam"
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,3 +296,22 @@ def test_the_example_shows_every_outcome_of_a_stream(tmp_path):
     }
     assert any(each["other_active"] for each in done.objects)
     assert done.status == 0
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "told"),
+    [
+        (">&-", 2, "ticketrouter: cannot write the output: standard output is closed\n"),
+        (">&- 2>&-", 2, ""),
+        ("<&-", 2, "ticketrouter: <stdin>: Bad file descriptor\n"),
+        ("2>&- </dev/null", 0, ""),
+    ],
+)
+def test_a_closed_stream_is_told_and_no_file_takes_its_place(closed, status, told, tmp_path):
+    """Else the database would be opened under its number, and be written over."""
+    command = f"{shlex.join(PROGRAM)} route --database sqlite:///desk.sqlite3 {closed}"
+    finished = run(("sh", "-c", command), stdin=lines([message()]), cwd=tmp_path)
+
+    assert (status, told) == (finished.status, finished.err[-len(told) :] if told else finished.err)
+    if (tmp_path / "desk.sqlite3").exists():
+        assert [] == tickets(tmp_path / "desk.sqlite3")

@@ -11,9 +11,9 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from tests import desk
-from tests.backends import Databases
-from tests.cli.program import FULL, run, ticketrouter, without
+from tests.support import desk
+from tests.support.backends import Databases
+from tests.support.program import FULL, run, ticketrouter, without
 from ticketrouter.cli.engine import reading_engine
 
 SMALL = desk.Size(tickets=200, duplicates=3)
@@ -32,6 +32,7 @@ def made(place: Path, size: desk.Size = SMALL, *statements: str) -> str:
 
 
 SOUND = 'CREATE UNIQUE INDEX one_active ON "Tickets" ("companyId", "contactId", "whatsappId") WHERE status <> \'closed\''
+IDS = "CREATE TABLE ticketrouter_message_ids (message_id BLOB)"
 BY_CONTACT = 'CREATE INDEX by_contact ON "Tickets" ("contactId")'
 
 
@@ -41,13 +42,13 @@ def test_findings_are_exit_status_1(tmp_path: Path) -> None:
 
     assert (done.status, done.err) == (1, "")
     assert "3 keys have more than one active ticket" in done.out
-    assert done.out.rstrip().splitlines()[-1].startswith("not sound: 3 findings about unique_rule")
+    assert done.out.rstrip().splitlines()[-1].startswith("not sound: 4 findings about unique_rule")
     assert "Secret" not in done.out
 
 
 def test_a_sound_desk_is_exit_status_0(tmp_path: Path) -> None:
     """What is a note is no finding."""
-    url = made(tmp_path, desk.Size(200, 0), SOUND, BY_CONTACT)
+    url = made(tmp_path, desk.Size(200, 0), SOUND, BY_CONTACT, IDS)
 
     done = ticketrouter("audit", "--database", url, *LINE, cwd=tmp_path)
 
@@ -86,7 +87,7 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path: Path) 
     assert "&lt;script&gt;alert(1)" in page
     assert "<script" not in page
     assert re.findall(r"(?:src|href|url)\s*[=(]", page) == []
-    assert "Not sound: 4 findings" in page
+    assert "Not sound: 5 findings" in page
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:
@@ -101,25 +102,83 @@ def test_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_words_and_columns_can_be_named(tmp_path: Path) -> None:
-    """--active, --closed, --table and --column describe a desk that is not called as usual."""
+    """--active, --also-closed, --final, --wakes, --table and --column describe a desk that is not called as usual."""
     url = made(
         tmp_path,
         SMALL,
         "UPDATE \"Tickets\" SET status = 'rating' WHERE id = 1",
         "UPDATE \"Tickets\" SET status = 'nps' WHERE id = 2",
+        "UPDATE \"Tickets\" SET status = 'spam' WHERE id = 3",
         'ALTER TABLE "Tickets" RENAME TO calls',
     )
     columns = {
         "company_id": "companyId", "contact_id": "contactId", "connection_id": "whatsappId", "updated_at": "updatedAt",
     }  # fmt: skip
     named = [word for field, name in columns.items() for word in ("--column", f"{field}={name}")]
-    words = ("--active", "rating", "--closed", "nps", "--json")
+    words = (
+        "--active",
+        "rating",
+        "--also-closed",
+        "nps",
+        "--final",
+        "spam",
+        "--wakes",
+        "rating=open",
+        "--json",
+    )
 
     for options in ((*LINE, "--table", "calls"), ("--table", "calls", *named)):
         done = ticketrouter("audit", "--database", url, *options, *words, cwd=tmp_path)
         found = json.loads(done.out)
         assert (found["table"], found["active"]) == ("calls", 20)
         assert "statuses" not in found["verdict"]
+
+
+def test_a_table_is_looked_at_whose_rows_nobody_here_could_make(tmp_path: Path) -> None:
+    """A key that the application makes, and an agent and a time of closing that are never NULL, are no hindrance."""
+    url = f"sqlite:///{tmp_path / 'other.sqlite3'}"
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE chats (id VARCHAR(36) PRIMARY KEY, contact_id INTEGER NOT NULL, connection_id INTEGER NOT NULL, "
+            "status VARCHAR(20) NOT NULL, user_id INTEGER NOT NULL, queue_id VARCHAR(9) NOT NULL, "
+            "updated_at DATETIME NOT NULL, closed_at DATETIME NOT NULL)"
+        )
+
+    done = ticketrouter("audit", "--database", url, "--table", "chats", "--only-company", "1", cwd=tmp_path)
+
+    assert (done.status, done.err) == (1, "")
+    assert "0 tickets" in done.out
+
+
+def test_that_there_is_no_time_of_the_last_change_must_be_said(tmp_path: Path) -> None:
+    """By creation the newest of two may be another than by the column that was only not named; so none is guessed."""
+    url = f"sqlite:///{tmp_path / 'other.sqlite3'}"
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE talks (id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, connection_id INTEGER NOT NULL, "
+            "status VARCHAR(20) NOT NULL, created_at DATETIME NOT NULL)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO talks (contact_id, connection_id, status, created_at) VALUES "
+            "(1, 1, 'open', '2026-03-02 12:00:00'), (1, 1, 'open', '2026-03-01 12:00:00')"
+        )
+    options = ("--database", url, "--table", "talks", "--only-company", "1")
+
+    unsaid = ticketrouter("audit", *options, cwd=tmp_path)
+    said = ticketrouter("audit", *options, "--column", "updated_at=", "--json", cwd=tmp_path)
+    plan = ticketrouter("repair", *options, "--column", "updated_at=", "--plan", "plan.sql", cwd=tmp_path)
+    wrong = ticketrouter("audit", *options, "--column", "contact_id=", cwd=tmp_path)
+
+    assert unsaid.status == wrong.status == 2
+    assert "talks has no column updated_at: say --column updated_at=NAME" in unsaid.err
+    assert "--column updated_at= if there is none" in " ".join(unsaid.err.split())
+    [found] = [each for each in json.loads(said.out)["observations"] if each["check"] == "duplicates"]
+    assert [1, 2] == found["examples"][0]["ticket_ids"]
+    assert (plan.status, plan.err) == (0, "plan.sql: 1 duplicates\n")
+    assert '"id" IN (2)' in (tmp_path / "plan.sql").read_text(encoding="utf-8")
+    assert "say which column has contact_id" in wrong.err
 
 
 @pytest.mark.parametrize(
@@ -135,6 +194,10 @@ def test_words_and_columns_can_be_named(tmp_path: Path) -> None:
         (("--database", "sqlite:///desk.sqlite3", *LINE, "--table", "Others"), "there is no table Others"),
         (("--database", "sqlite:///desk.sqlite3", *LINE, "--table", "Contacts"), "has no column"),
         (("--database", "sqlite:///desk.sqlite3", *LINE, "--active", "closed"), "--active: "),
+        (("--database", "sqlite:///desk.sqlite3", *LINE, "--also-closed", "open"), "--also-closed: "),
+        (("--database", "sqlite:///desk.sqlite3", *LINE, "--final", "closed"), "--final: "),
+        (("--database", "sqlite:///desk.sqlite3", *LINE, "--wakes", "rating=open"), "--wakes: "),
+        (("--database", "sqlite:///desk.sqlite3", *LINE, "--wakes", "rating"), "say WORD=WORD"),
         (("--database", "sqlite:///desk.sqlite3", "--preset", "unheard-of"), "unheard-of"),
         (("--database", "sqlite:///desk.sqlite3", *LINE, "--column", "contact"), "say FIELD=NAME"),
         (("--database", "sqlite:///text.sqlite3", *LINE), "file is not a database"),

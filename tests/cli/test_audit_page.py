@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import desk
-from tests.browser import DESKTOP, PHONE, Browser
-from tests.cli.program import ticketrouter
-from tests.cli.test_audit import BY_CONTACT, LINE, SOUND, made
+from tests.cli.test_audit import BY_CONTACT, IDS, LINE, SOUND, made
+from tests.support import desk
+from tests.support.browser import DESKTOP, PHONE, Browser
+from tests.support.program import ticketrouter
 
 EVIL = "<script>document.title=1</script>"
 LONG = "w" * 200
@@ -87,7 +87,7 @@ def test_a_table_that_is_wider_than_the_page_is_reached_from_the_keyboard(
 
 def test_a_sound_desk_is_green(window: Browser, tmp_path: Path) -> None:
     """The verdict and every check have the colour of what is right."""
-    page = page_of(tmp_path, desk.Size(200, 0), SOUND, BY_CONTACT, status=0)
+    page = page_of(tmp_path, desk.Size(200, 0), SOUND, BY_CONTACT, IDS, status=0)
 
     window.show(page, draws=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.program import ticketrouter
+from tests.support.program import ticketrouter
 
 MESSAGE = {"company_id": 1, "contact_id": "ana", "connection_id": 10, "message_id": "m1"}
 

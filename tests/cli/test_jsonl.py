@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.program import FIELDS, message
-from tests.cli.strategies import JSON
+from tests.support.program import FIELDS, message
+from tests.support.strategies import JSON
 from ticketrouter import InboundMessage, MessageKind
 from ticketrouter.cli import jsonl
 from ticketrouter.cli.items import Bad, Message

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click import BadParameter
 
-from tests.cli.program import Finished, lines, message, ticketrouter
+from tests.support.program import Finished, lines, message, ticketrouter
 from ticketrouter.cli.replay.command import _duration as duration
 
 TWO = ("--policy", "default", "--policy", "whaticket-saas")
@@ -23,7 +23,7 @@ LOG = [
     sent(1, 8),
     sent(2, 9, connection_id=13),
     sent(1, 8),
-    sent(3, 10, contact_id="bia", kind="echo"),
+    sent(3, 10, contact_id="bia", kind="notice"),
     sent(4, 20, connection_id=13),
     sent(5, 21, contact_id="\x1b[31m</script>"),
 ]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import DESKTOP, PHONE
-from tests.cli.program import Finished, lines, message, run, ticketrouter, without
+from tests.support.browser import DESKTOP, PHONE
+from tests.support.program import Finished, lines, message, run, ticketrouter, without
 from ticketrouter import InboundMessage, Policy
 from ticketrouter.cli.replay import contacts as contacts_module
 from ticketrouter.cli.replay.contacts import Contacts
@@ -32,7 +32,7 @@ LOG = [
     sent(1, 0),
     sent(2, 1, connection_id=13),
     sent(3, 2, contact_id=EVIL, connection_id=EVIL),
-    sent(4, 3, contact_id="quiet", kind="echo"),
+    sent(4, 3, contact_id="quiet", kind="notice"),
     sent(5, 9),
     sent(6, 10, connection_id=13),
     {**sent(7, 11, contact_id=EVIL, connection_id=EVIL), "message_id": EVIL},

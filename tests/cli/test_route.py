@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.program import (
+from tests.support.program import (
     FIELDS,
     FULL,
     PROGRAM,

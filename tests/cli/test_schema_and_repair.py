@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from tests import desk
-from tests.cli.program import ticketrouter
+from tests.support import desk
+from tests.support.program import ticketrouter
 
 LINE = ("--preset", "whaticket")
 DESK = ("--database", "sqlite:///desk.sqlite3", *LINE)
@@ -32,11 +32,11 @@ def made(place: Path, rule: str | None = desk.VACUOUS) -> Path:
         (
             ("--dialect", "postgresql", *LINE, "--drop", desk.NAME),
             (
-                'CREATE UNIQUE INDEX CONCURRENTLY tickets_one_active ON "Tickets" (',
-                "WHERE status IN ('open', 'pending');",
-                f'ALTER TABLE "Tickets" DROP CONSTRAINT {desk.NAME};',
+                'CREATE UNIQUE INDEX CONCURRENTLY "tickets_one_active" ON "Tickets" (',
+                "WHERE \"status\" IN ('open', 'pending');",
+                f'ALTER TABLE "Tickets" DROP CONSTRAINT "{desk.NAME}";',
                 "Not inside a transaction",
-                "--   DROP INDEX CONCURRENTLY tickets_one_active;",
+                '--   DROP INDEX CONCURRENTLY "tickets_one_active";',
             ),
         ),
         (
@@ -45,7 +45,7 @@ def made(place: Path, rule: str | None = desk.VACUOUS) -> Path:
         ),
         (
             ("--dialect", "sqlite", "--preset", "whaticket-community"),
-            ('CREATE UNIQUE INDEX tickets_one_active ON "Tickets" ("contactId", "whatsappId") WHERE',),
+            ('CREATE UNIQUE INDEX "tickets_one_active" ON "Tickets" ("contactId", "whatsappId") WHERE',),
         ),
         (("--dialect", "postgresql"), ("CREATE TABLE ticketrouter_tickets (", "fillfactor")),
     ],

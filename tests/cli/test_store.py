@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.program import tickets
+from tests.support.program import tickets
 from ticketrouter import ContentionError, InboundMessage, Outcome, TicketRouter, TicketRouterError, presets
 from ticketrouter.cli import engine as engines
 from ticketrouter.cli import store as module
@@ -103,7 +103,7 @@ def test_tables_of_another_policy_are_refused(store, database):
     ) as caught:
         Store.open(f"sqlite:///{database}", presets.ALL["chatwoot-single"])
 
-    advice = "are active; give policy chatwoot-single a --database of its own"
+    advice = "open, pending, snoozed); give policy chatwoot-single a --database of its own"
     assert caught.value.message.endswith(advice)
     assert "StatusScheme(" not in caught.value.message
     assert len(tickets(database)) == 1

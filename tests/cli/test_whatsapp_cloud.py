@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.strategies import BODIES, JSON
+from tests.support.strategies import BODIES, JSON
 from ticketrouter import InboundMessage, MessageKind
 from ticketrouter.cli import whatsapp_cloud
 from ticketrouter.cli.items import Bad, Item, Message, Skipped

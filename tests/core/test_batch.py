@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count, repeat
 from typing import Any
 from uuid import UUID
 
 import pytest
 from attrs import evolve
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
-from tests.core.drivers import Watched
-from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
-from tests.memory_store import AsyncTouchesManyInMemory, TouchesManyInMemory
+from tests.support.routers import Watched
+from tests.support.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
 from ticketrouter import (
     AsyncTicketRouter,
     BlockedBySchemaError,
@@ -32,10 +35,11 @@ from ticketrouter import (
     TicketRouter,
     UniqueRule,
 )
-from ticketrouter.batch import MOST, Given, Joined, Joint, Run, plan, runs_of
+from ticketrouter.batch import MOST, Arrival, BatchPlan, Joint, lookups_of, plan
+from ticketrouter.checks import Id
+from ticketrouter.decisions import Create, Duplicate, Join, Lookup, MessageRef, Reuse, Unread
 from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
 from ticketrouter.model import key_order
-from ticketrouter.policy import Create, Duplicate, Lookup, Reuse, Unread, touching
 
 
 class LosesFirst(InMemoryTicketRepository):
@@ -53,36 +57,44 @@ class GoesOneByOne(InMemoryTicketRepository):
         del lookups
 
 
-class TouchesMany(TouchesManyInMemory):
-    """Notes which runs it was asked for."""
+class Noting(InMemoryTicketRepository):
+    """Notes which keys were asked for, and of which of them a message might join."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.runs: list[Sequence[Run]] = []
+        self.asked: list[tuple[Id, bool]] = []
 
-    def touch_many(self, runs: Sequence[Run]) -> list[Joined | Snapshot | None] | None:
-        self.runs.append(runs)
-        return super().touch_many(runs)
+    def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+        self.asked += [(each.contact_id, each.join is not None) for each in lookups]
+        return super().load_many(lookups)
 
 
-class TouchesNone(TouchesMany):
-    """Has its batches go another way, for a reason of its own."""
+class JoinsNone(Noting):
+    """Lets nobody join while it looks."""
 
-    def touch_many(self, runs: Sequence[Run]) -> None:
-        self.runs.append(runs)
+    def load(self, lookup: Lookup) -> Snapshot:
+        return super().load(evolve(lookup, join=None))
 
 
 def router(repository: InMemoryTicketRepository, policy: Policy = Policy()) -> TicketRouter:  # noqa: B008
     return TicketRouter(repository, policy, clock=lambda: NOW)
 
 
-def given(*messages: object, snapshot: Snapshot = Snapshot(), policy: Policy = Policy()) -> list[Given]:  # noqa: B008
-    return [Given(message, snapshot, policy, NOW) for message in messages]  # type: ignore[arg-type]
+def planned_of(
+    *messages: InboundMessage,
+    snapshot: Snapshot = Snapshot(),  # noqa: B008
+    policy: Policy = Policy(),  # noqa: B008
+) -> BatchPlan:
+    return plan(asked(messages, policy), [snapshot] * len(messages), StatusScheme())
+
+
+def asked(messages: Sequence[InboundMessage], policy: Policy = Policy()) -> list[Arrival]:  # noqa: B008
+    return [(message, policy, NOW) for message in messages]
 
 
 def test_what_several_messages_do_to_a_new_ticket_is_one_joint():
     """It is created once; the others only count."""
-    planned = plan(given(a_message(message_id="a"), a_message(message_id="b")), StatusScheme())
+    planned = planned_of(a_message(message_id="a"), a_message(message_id="b"))
 
     (joint,) = planned.joints
     assert isinstance(joint.first, Create)
@@ -92,12 +104,21 @@ def test_what_several_messages_do_to_a_new_ticket_is_one_joint():
     assert (1, 2) == (joint.first_count(7), joint.last_count(1))
 
 
+def test_a_ticket_of_several_messages_is_created_for_the_first():
+    """What a host's callbacks are told of a new ticket is the message that has opened it."""
+    first, second = a_message(message_id="a"), a_message(message_id="b")
+    (joint,) = planned_of(first, second).joints
+
+    assert isinstance(joint.first, Create)
+    assert joint.first.message is first
+    assert [(first, NOW), (second, NOW)] == list(joint.messages)
+    assert joint == evolve(joint, messages=())
+
+
 def test_what_several_messages_do_to_a_known_ticket_is_one_joint():
     """The count is followed from the one that the row turns out to have."""
     snapshot = Snapshot(active=[a_ticket()])
-    planned = plan(
-        given(a_message(), a_message(unread_messages=5), a_message(), snapshot=snapshot), StatusScheme()
-    )
+    planned = planned_of(a_message(), a_message(unread_messages=5), a_message(), snapshot=snapshot)
 
     (joint,) = planned.joints
     assert isinstance(joint.first, Reuse)
@@ -106,9 +127,7 @@ def test_what_several_messages_do_to_a_known_ticket_is_one_joint():
 
 def test_a_ticket_still_to_be_created_goes_by_a_placeholder():
     """Later decisions know it, as the newest of all."""
-    planned = plan(
-        given(a_message(), a_message(connection_id=200), a_message(connection_id=300)), StatusScheme()
-    )
+    planned = planned_of(a_message(), a_message(connection_id=200), a_message(connection_id=300))
 
     assert [(), (0,), (1, 0)] == [each.other_active for each in planned.planned]
     assert all(isinstance(ticket.id, UUID) for ticket in planned.planned[2].decision.other_active)
@@ -118,7 +137,7 @@ def test_what_writes_nothing_knows_the_placeholders_too():
     """An echo that is ignored, and a redelivery, tell what the batch has opened elsewhere."""
     first, other = a_message(message_id="a"), a_message(connection_id=200)
     echo = a_message(connection_id=300, kind=MessageKind.ECHO)
-    planned = plan(given(first, other, echo, first), StatusScheme())
+    planned = planned_of(first, other, echo, first)
     made = a_ticket(), a_ticket(8, connection_id=200)
     (ignored, _), (duplicate, ticket) = planned.carried_out(made, {})[2:]
 
@@ -139,7 +158,7 @@ def test_what_writes_nothing_knows_the_placeholders_too():
 )
 def test_closed_tickets_that_were_found_count_in_a_batch(snapshot: Snapshot, expected: Outcome):
     """The only row of a key, and the ticket of a redelivery, are not among the active ones."""
-    (planned,) = plan(given(a_message(message_id="m"), snapshot=snapshot), StatusScheme()).planned
+    (planned,) = planned_of(a_message(message_id="m"), snapshot=snapshot).planned
 
     assert expected is planned.decision.outcome
 
@@ -153,10 +172,10 @@ def test_whom_the_batch_has_just_written_to_is_the_most_recently_active(here: Ti
     closed = None if here.closed_at is None else here
     seen = Snapshot(active=[elsewhere] if closed else [here, elsewhere], latest_closed=closed)
     batch = [
-        *given(a_message(), snapshot=seen, policy=Policy(reopen=Reopen.always())),
-        *given(a_message(connection_id=300), snapshot=seen, policy=Policy(scope=Scope.CONTACT)),
+        *asked([a_message()], Policy(reopen=Reopen.always())),
+        *asked([a_message(connection_id=300)], Policy(scope=Scope.CONTACT)),
     ]
-    planned = plan(batch, StatusScheme())
+    planned = plan(batch, [seen, seen], StatusScheme())
 
     assert [0, 0] == [each.joint for each in planned.planned]
     assert here == planned.joints[0].first.ticket  # type: ignore[union-attr]
@@ -238,9 +257,7 @@ def test_a_reopened_ticket_is_active_for_the_messages_after_it():
 def test_a_message_id_is_not_known_where_none_is_remembered():
     """A host that dedupes by itself gets each message routed."""
     unremembered = Snapshot(active=[a_ticket()], remembers=False)
-    planned = plan(
-        given(a_message(message_id="m"), a_message(message_id="m"), snapshot=unremembered), StatusScheme()
-    )
+    planned = planned_of(a_message(message_id="m"), a_message(message_id="m"), snapshot=unremembered)
 
     assert [Outcome.REUSED, Outcome.REUSED] == [each.decision.outcome for each in planned.planned]
 
@@ -272,6 +289,131 @@ def test_redeliveries_within_a_batch_are_answered_as_one_by_one(rule: UniqueRule
     assert duplicates == [True, False, True, True, False, True, True]
 
 
+# --- what others do between the look and the write ---------------------------------------------------------------
+
+FIRST, AGAIN = a_message(message_id="first"), a_message(message_id="again")
+Rivals = Callable[[InMemoryTicketRepository], object]
+
+
+class Between(InMemoryTicketRepository):
+    """Lets others act once, after a batch has looked and before it writes."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.rivals: list[Rivals] = []
+
+    def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+        rivals, self.rivals = self.rivals, []
+        for act in rivals:
+            act(self)
+        return super().commit_many(joints)
+
+    def ticket_of(self, message: InboundMessage) -> Ticket | None:
+        """Return the ticket that a message id is recorded with."""
+        key = message.key
+        lookup = Lookup(key.company_id, key.contact_id, key.connection_id, message_id=message.message_id)
+        return self.load(lookup).routed
+
+
+def _close_all(memory: InMemoryTicketRepository) -> None:
+    for ticket in memory.tickets:
+        router(memory).close(ticket.company_id, ticket.id)
+
+
+def _merge(memory: InMemoryTicketRepository) -> None:
+    router(memory).merge_contacts(1, 10, 12)
+
+
+def _reroute(message: InboundMessage) -> Rivals:
+    return lambda memory: router(memory).resolve(evolve(message, contact_id=11))
+
+
+RIVALS: dict[str, list[Rivals]] = {
+    "closed": [_close_all],
+    "merged": [_merge],
+    "recorded": [_reroute(FIRST)],
+    "closed and recorded": [_close_all, _reroute(FIRST)],
+}
+
+
+@pytest.mark.parametrize("kind", [MessageKind.MESSAGE, MessageKind.ECHO])
+@pytest.mark.parametrize("rivals", RIVALS.values(), ids=RIVALS)
+def test_a_redelivery_in_a_batch_gets_the_ticket_that_its_message_is_in(
+    rivals: list[Rivals], kind: MessageKind
+):
+    """Whatever becomes of that ticket meanwhile, and of the message of the batch that was to join it."""
+    memory = Between([a_ticket()])
+    router(memory).resolve(AGAIN)
+    memory.rivals = list(rivals)
+    batch = [evolve(FIRST, kind=kind), AGAIN, evolve(FIRST, kind=kind)]
+    _, known, _ = found = router(memory).resolve_many(batch)
+
+    assert Outcome.DUPLICATE is known.outcome
+    assert 7 == known.ticket.id
+    for message, each in zip(batch, found, strict=True):
+        told = None if each.outcome is Outcome.IGNORED else each.ticket.id
+        recorded = memory.ticket_of(message)
+        assert (None if recorded is None else recorded.id) == told
+
+
+CONTACTS, CONNECTIONS = st.sampled_from([1, 1, 1, 2]), st.sampled_from([100, 100, 200])
+SMALL = st.builds(
+    InboundMessage,
+    st.just(1),
+    CONTACTS,
+    CONNECTIONS,
+    message_id=st.none() | st.sampled_from("ab"),
+    kind=st.sampled_from([MessageKind.MESSAGE, MessageKind.MESSAGE, MessageKind.ECHO]),
+)
+
+
+def _resolving(message: InboundMessage) -> Rivals:
+    return lambda memory: router(memory).resolve(message)
+
+
+def _merging(contacts: list[int]) -> Rivals:
+    return lambda memory: router(memory).merge_contacts(1, *contacts)
+
+
+ACTS: st.SearchStrategy[Rivals] = st.one_of(
+    st.just(_close_all),
+    st.just(_close_all),
+    st.builds(_resolving, SMALL),
+    st.builds(_merging, st.lists(CONTACTS, min_size=2, max_size=2, unique=True)),
+)
+
+
+@settings(max_examples=200)
+@drawn(
+    before=st.lists(SMALL, min_size=1, max_size=3),
+    batch=st.lists(SMALL, min_size=2, max_size=8),
+    acts=st.lists(ACTS, min_size=1, max_size=2),
+    policy=st.builds(
+        Policy,
+        scope=st.sampled_from(Scope),
+        reopen=st.sampled_from([Reopen.never(), Reopen.never(), Reopen.always()]),
+    ),
+)
+def test_every_answer_of_a_batch_is_the_ticket_that_is_recorded(
+    before: list[InboundMessage], batch: list[InboundMessage], acts: list[Rivals], policy: Policy
+):
+    """Whatever others do in between; and what is open elsewhere is the contact's own, and named once."""
+    memory = Between()
+    for message in before:
+        router(memory, policy).resolve(message)
+    memory.rivals = acts
+    found = router(memory, policy).resolve_many(batch)
+
+    for message, each in zip(batch, found, strict=True):
+        if each.outcome is not Outcome.IGNORED and message.message_id is not None:
+            recorded = memory.ticket_of(message)
+            assert recorded is not None
+            assert each.ticket.id == recorded.id
+        others = each.other_active
+        assert len({other.id for other in others}) == len(others)
+        assert all(other.contact_id == message.contact_id for other in others)
+
+
 def test_a_batch_beyond_the_cap_is_refused_before_anything_is_read():
     """Whether or not the repository takes batches."""
     repository = Watched()
@@ -282,6 +424,40 @@ def test_a_batch_beyond_the_cap_is_refused_before_anything_is_read():
     assert ("messages", MOST + 1) == (caught.value.field, caught.value.value)
     assert [] == repository.calls
     assert MOST == len(router(GoesOneByOne()).resolve_many([a_message()] * MOST))
+
+
+def test_no_more_is_taken_of_a_batch_than_tells_that_it_is_too_long():
+    """Though it never ends."""
+    repository, taken = Watched(), count()
+
+    with pytest.raises(InvalidMessageError, match=f"at most {MOST} messages at once"):
+        router(repository).resolve_many(a_message() for _ in taken)
+    with pytest.raises(InvalidMessageError, match=f"at most {MOST} messages at once"):
+        asyncio.run(awaited(InMemoryTicketRepository()).resolve_many(repeat(a_message())))
+
+    assert MOST + 1 == next(taken)
+    assert [] == repository.calls
+
+
+@pytest.mark.parametrize("given", [None, 7, a_message(contact_id="5511999999999"), object()], ids=type)
+def test_what_is_no_batch_is_refused(given: Any):
+    """By its kind alone: a message names its contact."""
+    refused = f"an iterable of InboundMessage, not '{type(given).__name__}'"
+
+    with pytest.raises(InvalidMessageError, match=refused):
+        router(Watched()).resolve_many(given)
+    with pytest.raises(InvalidMessageError, match=refused):
+        asyncio.run(awaited(InMemoryTicketRepository()).resolve_many(given))
+
+
+@pytest.mark.parametrize("given", ["ab", [None], {7: a_message()}, [a_message(), "m"]], ids=str)
+def test_a_batch_of_anything_but_messages_is_refused(given: Any):
+    """Nothing of it is read or written."""
+    repository = Watched()
+
+    with pytest.raises(InvalidMessageError, match="message must be of type InboundMessage"):
+        router(repository).resolve_many(given)
+    assert [] == repository.calls
 
 
 def test_keys_have_an_order_whatever_their_types():
@@ -319,14 +495,7 @@ def test_the_asynchronous_router_ends_a_blocked_batch_alike():
     assert [KEY] == [ticket.key for ticket in repository.tickets]
 
 
-def test_a_touch_is_of_the_key_of_its_message():
-    """In a group chat that is the group's."""
-    message = a_message(group_id=12)
-
-    assert TicketKey(1, 12, KEY.connection_id) == touching(message, Policy(), NOW).key
-
-
-# --- messages that join what is active on their keys, without a look before ------------------------------------
+# --- messages that may join their tickets while they are looked for ----------------------------------------------
 
 SIMPLE = (
     a_message(contact_id=11),
@@ -337,8 +506,17 @@ SIMPLE = (
     a_message(),
     a_message(contact_id=13, kind=MessageKind.NOTICE),
 )
+WITH_IDS = (
+    a_message(message_id="a"),
+    a_message(),
+    a_message(message_id="a"),
+    a_message(contact_id=11, message_id="b"),
+    a_message(group_id=12, message_id="c"),
+    a_message(contact_id=11, message_id="b"),
+    a_message(contact_id=11, connection_id=100, message_id="d"),
+)
 TANGLED = {
-    "an id": (*SIMPLE, a_message(contact_id=14, message_id="m")),
+    "an id of two contacts": (*WITH_IDS, a_message(contact_id=14, message_id="a")),
     "another connection": (*SIMPLE, a_message(connection_id=200)),
     "by contact": SIMPLE,
 }
@@ -353,34 +531,73 @@ def known() -> list[Ticket]:
     ]
 
 
-def asked(messages: Sequence[InboundMessage], policy: Policy = Policy()) -> list[Any]:  # noqa: B008
-    return [(message, policy, NOW) for message in messages]
-
-
-@pytest.mark.parametrize("memory", [TouchesMany, TouchesNone])
+@pytest.mark.parametrize("memory", [Noting, JoinsNone])
+@pytest.mark.parametrize("batch", [SIMPLE, WITH_IDS], ids=["simple", "with ids"])
 @pytest.mark.parametrize("reopen", [Reopen.never(), Reopen.always()], ids=["never", "always"])
-def test_messages_join_many_tickets_as_they_would_one_by_one(memory: type[TouchesMany], reopen: Reopen):
-    """The same answers and tables, whether the repository touches all at once, or goes another way."""
+def test_messages_join_many_tickets_as_they_would_one_by_one(
+    memory: type[Noting], batch: Sequence[InboundMessage], reopen: Reopen
+):
+    """The same answers and tables, whether the repository lets them join while it looks, or not; all are asked for once."""
     policy, tickets = Policy(reopen=reopen), [*known(), a_closed_ticket(id=4, contact_id=11)]
     alone, together = InMemoryTicketRepository(tickets), memory(tickets)
-    expected = [router(alone, policy).resolve(message) for message in SIMPLE]
+    expected = [router(alone, policy).resolve(message) for message in batch]
 
-    assert expected == router(together, policy).resolve_many(SIMPLE)
+    assert expected == router(together, policy).resolve_many(batch)
     assert alone.tickets == together.tickets
-    assert [[(1, 11, 100), (1, 10, 100), (1, 12, 100), (1, 13, 100)]] == [
-        [run.key for run in runs] for runs in together.runs
-    ]
+    assert [(message.key.contact_id, True) for message in batch] == together.asked
 
 
-def test_a_batch_of_known_tickets_is_one_touch():
-    """Nothing is looked for, and nothing else is written."""
+def test_a_redelivery_is_told_its_ticket_as_the_message_before_it_has_left_it():
+    """Before and after another message of its key has joined while all were looked for."""
+    alone, together = InMemoryTicketRepository(known()), Noting(known())
+    batch = [a_message(message_id="a"), a_message(message_id="b"), a_message(message_id="a")]
+    for repository in (alone, together):
+        router(repository).resolve(batch[0])
+    found = router(together).resolve_many(batch)
 
-    class Only(TouchesMany):
-        load_many = commit_many = None  # type: ignore[assignment]
+    assert [router(alone).resolve(message) for message in batch] == found
+    assert [4, 5, 5] == [each.ticket.unread_messages for each in found]
 
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            self.load_many = self.commit_many = lambda _: pytest.fail("it was not needed")
+
+def test_a_redelivery_of_another_contact_is_told_the_ticket_as_it_was_then():
+    """Though somebody joins it afterwards, and another redelivery makes that a matter of the plan."""
+    batch = [a_message(contact_id=10), a_message(contact_id=11, connection_id=300, message_id="a"), a_message(group_id=12),
+             a_message(group_id=12, message_id="a")]  # fmt: skip
+    found = []
+    for together in (False, True):
+        repository = InMemoryTicketRepository(known())
+        desk = router(repository)
+        desk.resolve(a_message(group_id=12, connection_id=300, message_id="a"))
+        desk.close(1, 3)
+        desk.move_connection(1, 300, 100)
+        found.append(desk.resolve_many(batch) if together else [desk.resolve(message) for message in batch])
+
+    assert found[0] == found[1]
+    assert [Outcome.REUSED, Outcome.DUPLICATE] * 2 == [each.outcome for each in found[0]]
+    assert [1, 2] == [each.ticket.unread_messages for each in found[0][1:3]]
+
+
+def test_who_is_left_after_others_of_its_key_have_joined_goes_on_from_there():
+    """A store may let some of a key's messages join, and leave those after them."""
+
+    class JoinsOne(InMemoryTicketRepository):
+        def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+            first, *others = lookups
+            return [self.load(first), *(self.load(evolve(each, join=None)) for each in others)]
+
+    batch = [a_message(unread_messages=7), a_message(message_id="a"), a_message(), a_message(message_id="a")]
+    alone, together = InMemoryTicketRepository(known()), JoinsOne(known())
+
+    assert [router(alone).resolve(message) for message in batch] == router(together).resolve_many(batch)
+    assert alone.tickets == together.tickets
+
+
+def test_a_batch_of_known_tickets_is_one_look():
+    """Nothing else is written."""
+
+    class Only(InMemoryTicketRepository):
+        def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+            pytest.fail("it was not needed")
 
     found = router(Only(known())).resolve_many([a_message(), a_message(group_id=12), a_message()])
 
@@ -388,36 +605,112 @@ def test_a_batch_of_known_tickets_is_one_touch():
     assert [(2,), (), (2,)] == [tuple(other.id for other in each.other_active) for each in found]
 
 
+def test_the_only_one_of_a_batch_without_a_ticket_is_written_alone():
+    """It is looked for with the others, and then it goes as a message goes that comes alone."""
+
+    class Only(Noting):
+        def commit_many(self, joints: Sequence[Joint]) -> list[Ticket | None]:
+            pytest.fail("it was not needed")
+
+        def load(self, lookup: Lookup) -> Snapshot:
+            assert not lookup.overtaken
+            return super().load(lookup)
+
+    batch = [a_message(), a_message(contact_id=11), a_message(group_id=12)]
+    repository = Only(known())
+    found = router(repository).resolve_many(batch)
+
+    assert [Outcome.REUSED, Outcome.CREATED, Outcome.REUSED] == [each.outcome for each in found]
+    assert [message.key for message in batch] == [each.ticket.key for each in found]
+    assert 3 == len(repository.asked)
+
+
 @pytest.mark.parametrize("why", TANGLED)
-def test_messages_that_depend_on_each_other_are_looked_for(why: str):
-    """By a message id, by a contact's other connection, or by a policy that goes by contact."""
+def test_messages_that_depend_on_each_other_join_nothing_yet(why: str):
+    """By a message id of two contacts, by a contact's other connection, or by a policy that goes by contact."""
     policy = Policy(scope=Scope.CONTACT if why == "by contact" else Scope.CONNECTION)
-    alone, together = InMemoryTicketRepository(known()), TouchesMany(known())
+    alone, together = InMemoryTicketRepository(known()), Noting(known())
     expected = [router(alone, policy).resolve(message) for message in TANGLED[why]]
 
-    assert runs_of(asked(TANGLED[why], policy)) is None
+    assert {None} == {lookup.join for lookup in lookups_of(asked(TANGLED[why], policy))}
     assert expected == router(together, policy).resolve_many(TANGLED[why])
-    assert [] == together.runs
+    assert [(message.key.contact_id, False) for message in TANGLED[why]] == together.asked
+
+
+def test_a_blocked_batch_keeps_who_has_joined():
+    """They are not routed again, and the others go one by one up to the one that fails."""
+
+    class JoinsAtOnce(InMemoryTicketRepository):
+        def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+            return [self.load(lookup) for lookup in lookups]
+
+    tickets = [a_ticket(), a_ticket(id=2, contact_id=11, connection_id=200)]
+    repository = JoinsAtOnce(tickets, unique_rule=UniqueRule.ONE_PER_CONTACT)
+
+    with pytest.raises(BlockedBySchemaError):
+        router(repository).resolve_many([a_message(contact_id=12), a_message(contact_id=11), a_message()])
+    assert [(1, 1), (2, 3), (7, 4)] == [(each.id, each.unread_messages) for each in repository.tickets]
+
+
+def test_a_batch_that_was_blocked_when_it_was_looked_for_ends_well_where_it_is_no_longer():
+    """Who has joined is told in its place, between those that went one by one."""
+
+    class Blocked(InMemoryTicketRepository):
+        def load_many(self, lookups: Sequence[Lookup]) -> list[Snapshot] | None:
+            rule, row = UniqueRule.ONE_PER_CONTACT, a_closed_ticket(id=9, contact_id=11, connection_id=200)
+            return [self._in_the_way(self.load(each), each, rule, row) for each in lookups]
+
+        def _in_the_way(self, found: Snapshot, lookup: Lookup, rule: UniqueRule, row: Ticket) -> Snapshot:
+            return evolve(found, unique_rule=rule, occupant=row if lookup.contact_id == 11 else None)
+
+    batch = [
+        a_message(message_id="a"),
+        a_message(message_id="b"),
+        a_message(message_id="a"),
+        a_message(contact_id=11),
+    ]
+    alone, together = InMemoryTicketRepository(known()), Blocked(known())
+    for repository in (alone, together):
+        router(repository).resolve(batch[0])
+
+    expected, found = (
+        [router(alone).resolve(message) for message in batch],
+        router(together).resolve_many(batch),
+    )
+    assert [(each.outcome, each.ticket.key) for each in expected] == [
+        (each.outcome, each.ticket.key) for each in found
+    ]
+    assert alone.tickets == together.tickets
+
+
+def test_who_comes_after_a_blocked_message_has_not_joined():
+    """In memory a batch ends where one by one it would have ended."""
+    tickets = [a_ticket(), a_ticket(id=2, contact_id=11, connection_id=200)]
+    repository = InMemoryTicketRepository(tickets, unique_rule=UniqueRule.ONE_PER_CONTACT)
+
+    with pytest.raises(BlockedBySchemaError):
+        router(repository).resolve_many([a_message(contact_id=12), a_message(contact_id=11), a_message()])
+    assert [(1, 1), (2, 3), (7, 3)] == [(each.id, each.unread_messages) for each in repository.tickets]
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_what_a_run_does_to_a_count_is_one_change(count: int):
+@pytest.mark.parametrize("first", [Unread(), Unread(add=1), Unread(7), Unread(7, add=1)], ids=str)
+@pytest.mark.parametrize("later", [Unread(), Unread(add=2), Unread(0), Unread(9, add=1)], ids=str)
+def test_what_two_messages_do_to_a_count_is_one_change(count: int, first: Unread, later: Unread):
     """What was set last, and what was added since; else what was added in all."""
-    runs = runs_of(asked(SIMPLE))
-    assert runs is not None
-    for run in runs:
-        after = count
-        for step in run.steps:
-            after = step.after(after)
-
-        assert after == run.unread.after(count)
+    assert later.after(first.after(count)) == first.then(later).after(count)
 
 
-def test_a_count_that_one_message_sets_is_not_set_by_the_next():
-    """Each message counts by itself, also those of a kind that was there before."""
-    runs = runs_of(asked([a_message(unread_messages=7), a_message()]))
+def test_each_message_is_told_what_it_does():
+    """A count that one message sets is not set by the next, and a redelivery is known by its id."""
+    joins = [
+        each.join for each in lookups_of(asked([a_message(unread_messages=7), a_message(message_id="m")]))
+    ]
 
-    assert [[Unread(7, add=1), Unread(add=1)]] == [run.steps for run in runs or ()]
+    assert [
+        Join(NOW, Unread(7, add=1), wakes=True),
+        Join(NOW, Unread(add=1), MessageRef(KEY, "m"), wakes=True),
+    ] == joins
 
 
 def test_the_choices_of_each_key_count_for_its_messages():
@@ -425,24 +718,27 @@ def test_the_choices_of_each_key_count_for_its_messages():
     by_contact = Policy(scope=Scope.CONTACT)
     by_group = Policy(groups=by_contact)
 
-    assert runs_of(asked([a_message(), a_message(contact_id=11)], by_group)) is not None
-    assert runs_of(asked([a_message(), a_message(group_id=11)], by_group)) is None
-    assert runs_of([*asked([a_message()]), *asked([a_message(contact_id=11)], by_contact)]) is None
+    def joins(arrivals: Sequence[Arrival]) -> bool:
+        return all(each.join for each in lookups_of(arrivals))
+
+    assert joins(asked([a_message(), a_message(contact_id=11)], by_group))
+    assert not joins(asked([a_message(), a_message(group_id=11)], by_group))
+    assert not joins([*asked([a_message()]), *asked([a_message(contact_id=11)], by_contact)])
 
 
 @pytest.mark.parametrize(("reopen", "closed"), [(Reopen.never(), False), (Reopen.always(), True)])
 def test_closed_tickets_count_where_the_policy_reopens(reopen: Reopen, closed: bool):
     """Elsewhere nobody has to look for them."""
-    runs = runs_of(asked([a_message(), a_message(contact_id=11)], Policy(reopen=reopen)))
+    lookups = lookups_of(asked([a_message(), a_message(contact_id=11)], Policy(reopen=reopen)))
 
-    assert [closed, closed] == [run.closed for run in runs or ()]
+    assert [closed, closed] == [each.closed for each in lookups]
 
 
-def test_what_was_touched_is_told(caplog: pytest.LogCaptureFixture):
+def test_who_has_joined_is_told(caplog: pytest.LogCaptureFixture):
     """A line for each message, as for one by one."""
     batch = [a_message(), a_message(contact_id=11), a_message()]
     with caplog.at_level(logging.DEBUG, logger="ticketrouter"):
-        router(TouchesMany(known())).resolve_many(batch)
+        router(InMemoryTicketRepository(known())).resolve_many(batch)
         together = [record.getMessage() for record in caplog.records]
         caplog.clear()
         one = router(InMemoryTicketRepository(known()))
@@ -452,13 +748,11 @@ def test_what_was_touched_is_told(caplog: pytest.LogCaptureFixture):
     assert sorted(record.getMessage() for record in caplog.records) == sorted(together)
 
 
-@pytest.mark.parametrize("batch", [SIMPLE, *TANGLED.values()], ids=["simple", *TANGLED])
-def test_the_asynchronous_router_touches_alike(batch: Sequence[InboundMessage]):
+@pytest.mark.parametrize("batch", [SIMPLE, WITH_IDS, *TANGLED.values()], ids=["simple", "with ids", *TANGLED])
+def test_the_asynchronous_router_lets_them_join_alike(batch: Sequence[InboundMessage]):
     """The same answers, and the same tables."""
-    one, other = TouchesMany(known()), TouchesMany(known())
-    face = AsyncTouchesManyInMemory(other)
+    one, face = InMemoryTicketRepository(known()), AsyncInMemoryTicketRepository(known())
     found = asyncio.run(AsyncTicketRouter(face, clock=lambda: NOW).resolve_many(batch))
 
     assert router(one).resolve_many(batch) == found
-    assert one.tickets == other.tickets
-    assert one.runs == other.runs
+    assert one.tickets == face.tickets

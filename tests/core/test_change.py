@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.core.drivers import ROUTERS, Watched
-from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
+from tests.support.routers import ROUTERS, Watched
+from tests.support.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
+from tests.support.words import WORDS
 from ticketrouter import Change, MessageKind, Policy, Reopen
 
 
@@ -45,6 +46,17 @@ def test_a_new_ticket_had_nothing_before(route):
 def test_a_message_that_joins_changes_nothing_but_the_count(route):
     """Status, connection, agent and queue are the same before and after."""
     assert change() == route(Watched([a_ticket()])).resolve(a_message()).change
+
+
+def test_a_message_that_wakes_tells_the_status_before(route):
+    """Whatever else of the ticket was changed since it was seen has not been changed by the message."""
+    router = route(Watched([a_ticket(status="snoozed")], statuses=WORDS))
+    first, second, echo = (
+        router.resolve(a_message(kind=kind)).change for kind in ("message", "message", "echo")
+    )
+
+    assert change(old_status="snoozed", new_status="open") == first
+    assert change() == second == echo
 
 
 def test_a_reopened_ticket_was_closed_and_had_an_agent(route):

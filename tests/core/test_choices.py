@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import timedelta
 
 import attrs
 import pytest
 
-from tests.core.samples import HOUR, TICK, a_message, a_name
+from tests.support.samples import HOUR, TICK, a_message, a_name
 from ticketrouter import Effect, InvalidMessageError, MessageKind, Policy, Reopen, Scope
 
 DEFAULT_EFFECTS = {
@@ -93,12 +94,50 @@ def test_within_no_window_at_all_is_refused():
         Reopen.within(None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["keep_user", "keep_queue"])
 @pytest.mark.parametrize("value", [1, None, "no"], ids=a_name)
-def test_what_stays_is_true_or_false(name, value):
+def test_what_stays_is_true_or_false(value):
     """A text from a settings table is no bool."""
-    with pytest.raises(InvalidMessageError, match=f"{name} must be True or False"):
-        Reopen.always(**{name: value})
+    with pytest.raises(InvalidMessageError, match="keep_queue must be True or False"):
+        Reopen.always(keep_queue=value)
+    with pytest.raises(InvalidMessageError, match="keep_user must be True, False, or the ids of the agents"):
+        Reopen.always(keep_user=value)
+
+
+@pytest.mark.parametrize("kind", [list, set, tuple, frozenset, iter], ids=a_name)
+def test_who_may_keep_a_ticket_is_kept_as_a_set(kind):
+    """Whatever the host has them in, which it may change afterwards; the choice stays a value."""
+    chosen = Reopen.within(HOUR, keep_user=kind([7, "8"]))
+
+    assert frozenset({7, "8"}) == chosen.keep_user
+    assert chosen == Reopen.within(HOUR, keep_user={"8", 7})
+    assert hash(chosen) == hash(Reopen.within(HOUR, keep_user={"8", 7}))
+    assert [True, False, True, False] == [chosen.keeps(each) for each in (7, "7", "8", None)]
+    assert not Reopen.never(keep_user=()).keeps(7)
+
+
+@pytest.mark.parametrize("value", [[True], [None], [""], [7, 1.5]], ids=a_name)
+def test_who_may_keep_a_ticket_is_named_by_ids(value):
+    """What is no id can be nobody."""
+    with pytest.raises(InvalidMessageError) as caught:
+        Reopen.never(keep_user=value)
+
+    assert "keep_user" == caught.value.field
+
+
+@pytest.mark.parametrize("value", [True, "", 1.5], ids=a_name)
+def test_a_queue_is_named_by_an_id(value):
+    """As the queue of a ticket is."""
+    with pytest.raises(InvalidMessageError) as caught:
+        Policy(queue_id=value)
+
+    assert "queue_id" == caught.value.field
+
+
+def test_a_policy_is_copied_with_its_queue():
+    """Whoever sends it to another process has all of it there."""
+    policy = Policy(reopen=Reopen.always(keep_user={7}), groups=Policy(queue_id=4), queue_id=3)
+
+    assert policy == pickle.loads(pickle.dumps(policy))
 
 
 # --- effects --------------------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from attrs import evolve
 
-from tests.core.samples import HOUR, KEY, NOW, TICK, a_closed_ticket, a_message, a_ticket
+from tests.support.samples import HOUR, KEY, NOW, TICK, a_closed_ticket, a_message, a_ticket
+from tests.support.words import WORDS
 from ticketrouter import (
     BlockedBySchemaError,
     Effect,
@@ -24,12 +26,22 @@ from ticketrouter import (
     Reopen,
     Scope,
     Snapshot,
+    StatusScheme,
     TicketKey,
     UniqueRule,
     decide,
 )
-from ticketrouter.policy import Create, Decision, Duplicate, Ignore, Lookup, MessageRef, Reuse, Unread
-from ticketrouter.policy import Reopen as ReopenIt
+from ticketrouter.decisions import (
+    Create,
+    Decision,
+    Duplicate,
+    Ignore,
+    Lookup,
+    MessageRef,
+    ReopenTicket,
+    Reuse,
+    Unread,
+)
 
 ONE_MORE = Unread(None, 1)
 NO_MORE = Unread(None, 0)
@@ -43,6 +55,7 @@ ELSEWHERE = a_ticket(8, connection_id=200, updated_at=NOW - 3 * HOUR)
 NEWER_ELSEWHERE = a_ticket(9, connection_id=300, updated_at=NOW - 2 * HOUR)
 CLOSED = a_closed_ticket(6)
 CLOSED_ELSEWHERE = a_closed_ticket(5, connection_id=200)
+STRANGE = a_closed_ticket(6, status="waiting_vendor")
 
 GROUP = 9
 GROUP_KEY = TicketKey(KEY.company_id, GROUP, KEY.connection_id)
@@ -77,7 +90,7 @@ def _reused(ticket: Any, **changes: Any) -> Reuse:
     return Reuse(ticket, **(fields | changes))
 
 
-def _reopened(ticket: Any, **changes: Any) -> ReopenIt:
+def _reopened(ticket: Any, **changes: Any) -> ReopenTicket:
     fields: dict[str, Any] = {
         "at": NOW,
         "reason": Reason.WITHIN_REOPEN_WINDOW,
@@ -88,7 +101,7 @@ def _reopened(ticket: Any, **changes: Any) -> ReopenIt:
         "message_ref": None,
         "other_active": (),
     }
-    return ReopenIt(ticket, **(fields | changes))
+    return ReopenTicket(ticket, **(fields | changes))
 
 
 def _case(name: str, message: InboundMessage, snapshot: Snapshot, policy: Policy, expected: Decision) -> Any:
@@ -296,11 +309,18 @@ RULE_2 = [
         _reused(HERE, unread=NO_MORE),
     ),
     _case(
-        "2 an echo that opens counts",
+        "2 an echo that opens counts nothing",
         a_message(kind="echo"),
         Snapshot((HERE,)),
         Policy(effects={MessageKind.ECHO: Effect.OPEN}),
-        _reused(HERE),
+        _reused(HERE, unread=Unread()),
+    ),
+    _case(
+        "2 an echo that opens sets the count",
+        a_message(kind="echo", unread_messages=0),
+        Snapshot((HERE,)),
+        Policy(effects={MessageKind.ECHO: Effect.OPEN}),
+        _reused(HERE, unread=Unread(0)),
     ),
     _case(
         "2 group: by the effects of groups",
@@ -446,7 +466,35 @@ RULE_4 = [
         a_message(kind="echo"),
         Snapshot(latest_closed=CLOSED),
         Policy(reopen=Reopen.always(), effects={MessageKind.ECHO: Effect.OPEN}),
+        _reopened(CLOSED, unread=Unread()),
+    ),
+    _case(
+        "4 keeps the agent who may",
+        a_message(),
+        Snapshot(latest_closed=CLOSED),
+        Policy(reopen=Reopen.always(keep_user=[5, 99])),
+        _reopened(CLOSED, user_id=5),
+    ),
+    _case(
+        "4 takes it from one who may not",
+        a_message(),
+        Snapshot(latest_closed=CLOSED),
+        Policy(reopen=Reopen.always(keep_user=[99])),
         _reopened(CLOSED),
+    ),
+    _case(
+        "4 stays in its queue",
+        a_message(),
+        Snapshot(latest_closed=CLOSED),
+        Policy(reopen=Reopen.always(), queue_id=9),
+        _reopened(CLOSED),
+    ),
+    _case(
+        "4 begins in the queue of the policy",
+        a_message(),
+        Snapshot(latest_closed=CLOSED),
+        Policy(reopen=Reopen.always(keep_queue=False), queue_id=9),
+        _reopened(CLOSED, queue_id=9),
     ),
     _case(
         "4 contact: on any connection",
@@ -560,7 +608,15 @@ RULE_7 = [
         a_message(kind="notice"),
         Snapshot(),
         Policy(effects={MessageKind.NOTICE: Effect.OPEN}),
-        _created(),
+        _created(unread_messages=0),
+    ),
+    _case("7 in the queue of the policy", a_message(), Snapshot(), Policy(queue_id=9), _created(queue_id=9)),
+    _case(
+        "7 group: in the queue of groups",
+        a_message(group_id=GROUP),
+        Snapshot(),
+        Policy(groups=Policy(queue_id=4), queue_id=9),
+        _created(key=GROUP_KEY, is_group=True, queue_id=4),
     ),
     _case(
         "7 never reopened",
@@ -693,6 +749,20 @@ def test_the_first_rule_that_holds_decides(message, snapshot, policy, expected):
             id="6 contact: closed on another connection, beyond the window",
         ),
         pytest.param(
+            a_message(),
+            _one_row(UniqueRule.ONE_PER_CONNECTION, STRANGE, latest_closed=CLOSED),
+            Policy(),
+            STRANGE,
+            id="6 of an unknown word",
+        ),
+        pytest.param(
+            a_message(),
+            _one_row(UniqueRule.ONE_PER_CONTACT, STRANGE, latest_closed=STRANGE),
+            ALWAYS,
+            STRANGE,
+            id="6 of an unknown word, which is the last closed one too",
+        ),
+        pytest.param(
             a_message(group_id=GROUP),
             _one_row(UniqueRule.ONE_PER_CONTACT, a_ticket(contact_id=GROUP, connection_id=200)),
             Policy(),
@@ -701,12 +771,91 @@ def test_the_first_rule_that_holds_decides(message, snapshot, policy, expected):
         ),
     ],
 )
-def test_a_row_on_another_connection_blocks_the_message(message, snapshot, policy, row):
+def test_a_row_on_another_connection_or_of_an_unknown_word_blocks_the_message(message, snapshot, policy, row):
     """The error names the row and the rule; there is no decision that could be written."""
     with pytest.raises(BlockedBySchemaError) as caught:
         decide(message, snapshot, policy, NOW)
 
     assert (row, snapshot.unique_rule) == (caught.value.ticket, caught.value.unique_rule)
+
+
+@pytest.mark.parametrize("row", [None, STRANGE], ids=["not ours to see", "of an unknown word"])
+@pytest.mark.parametrize("latest_closed", [None, a_ticket(status="closed", closed_at=NOW)])
+@pytest.mark.parametrize("rule", [UniqueRule.ACTIVE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT])
+def test_a_row_that_no_look_up_finds_blocks_the_message(row, latest_closed, rule):
+    """There is room neither for a new ticket nor for a reopened one, whatever the window."""
+    blocked = Snapshot(latest_closed=latest_closed, occupant=row, unique_rule=rule, blocked=True)
+
+    with pytest.raises(BlockedBySchemaError) as caught:
+        decide(a_message(), blocked, ALWAYS, NOW)
+
+    assert (row, rule) == (caught.value.ticket, caught.value.unique_rule)
+
+
+def test_what_is_blocked_is_the_key_alone():
+    """A ticket that is active on it is joined, one of another connection is reopened there."""
+    active, elsewhere = a_ticket(), a_ticket(status="closed", closed_at=NOW, connection_id=200)
+    by_contact = Policy(scope=Scope.CONTACT, reopen=Reopen.always())
+
+    joined = decide(a_message(), Snapshot([active], blocked=True), ALWAYS, NOW)
+    reopened = decide(a_message(), Snapshot(latest_closed=elsewhere, blocked=True), by_contact, NOW)
+
+    assert isinstance(joined, Reuse)
+    assert isinstance(reopened, ReopenTicket)
+    assert elsewhere == reopened.ticket
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        pytest.param(StatusScheme(), _created(), id="unknown"),
+        pytest.param(StatusScheme(final={"waiting_vendor"}), _created(), id="final"),
+        pytest.param(StatusScheme(also_closed={"waiting_vendor"}), _reopened(STRANGE), id="also closed"),
+        pytest.param(StatusScheme(closed="waiting_vendor"), _reopened(STRANGE), id="closed"),
+    ],
+)
+def test_the_last_closed_ticket_is_reopened_if_the_scheme_knows_its_word(statuses, expected):
+    """Rule 4 is about closed and also_closed; whatever the window, another word stays as it is."""
+    assert expected == decide(a_message(), Snapshot(latest_closed=STRANGE), ALWAYS, NOW, statuses)
+
+
+@pytest.mark.parametrize(
+    ("kind", "statuses", "expected"),
+    [
+        (MessageKind.MESSAGE, WORDS, True),
+        (MessageKind.ECHO, WORDS, False),
+        (MessageKind.MESSAGE, StatusScheme(), False),
+    ],
+)
+def test_what_may_open_a_ticket_wakes_the_one_that_it_joins(kind, statuses, expected):
+    """Rule 2: where the scheme has words that wake; whether this one is one of them, the scheme knows."""
+    ticket = a_ticket(status="snoozed")
+    decision = decide(a_message(kind=kind), Snapshot([ticket]), Policy(), NOW, statuses)
+
+    assert isinstance(decision, Reuse)
+    assert (ticket, expected) == (decision.ticket, decision.wakes)
+    assert decision.woken(statuses) == ("open" if expected else None)
+    assert _reused(a_ticket(), wakes=expected).woken(statuses) is None
+
+
+@pytest.mark.parametrize("rule", [UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT])
+def test_the_only_row_blocks_if_its_word_is_final(rule):
+    """Rule 6: no message reopens it, whatever the window and the room."""
+    statuses = StatusScheme(final={"waiting_vendor"})
+
+    with pytest.raises(BlockedBySchemaError) as caught:
+        decide(a_message(), _one_row(rule, STRANGE), ALWAYS, NOW, statuses)
+
+    assert caught.value.ticket == STRANGE
+
+
+@pytest.mark.parametrize("rule", [UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT])
+def test_the_only_row_is_reopened_if_the_scheme_knows_its_word(rule):
+    """Rule 5 is about closed and also_closed."""
+    statuses = StatusScheme(also_closed={"waiting_vendor"})
+    expected = _reopened(STRANGE, reason=Reason.ONLY_TICKET_ALLOWED)
+
+    assert expected == decide(a_message(), _one_row(rule, STRANGE), Policy(), NOW, statuses)
 
 
 def test_the_present_is_kept_in_utc():
@@ -845,3 +994,49 @@ def test_a_message_id_that_came_with_another_contact_is_reported():
     message = a_message(contact_id=11, message_id="m")
 
     assert Duplicate(HERE, Reason.ROUTED_FOR_ANOTHER_CONTACT) == decide(message, snapshot, Policy(), NOW)
+
+
+def test_a_ticket_is_created_for_its_message():
+    """The decision carries the message itself, for the host's callbacks, and is the same decision with another."""
+    message = a_message(message_id="m")
+    decision = decide(message, Snapshot(), Policy(), NOW)
+
+    assert isinstance(decision, Create)
+    assert decision.message is message
+    assert decision == evolve(decision, message=None)
+    assert "InboundMessage" not in repr(decision)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "kind"),
+    [(Snapshot(active=[HERE]), Reuse), (Snapshot(latest_closed=CLOSED), ReopenTicket)],
+    ids=["joins", "reopens"],
+)
+def test_a_ticket_is_joined_and_reopened_by_its_message(snapshot: Snapshot, kind: type[Reuse | ReopenTicket]):
+    """These decisions carry it too, and so does the question by which it may join at once."""
+    message = a_message(message_id="m")
+    decision = decide(message, snapshot, Policy(reopen=Reopen.always()), NOW)
+    join = Lookup.of(message, Policy(), NOW).join
+
+    assert isinstance(decision, kind)
+    assert join is not None
+    for each in (decision, join):
+        assert each.message is message
+        assert each == evolve(each, message=None)
+        assert "InboundMessage" not in repr(each)
+
+
+@pytest.mark.parametrize("unread", [None, 3])
+@pytest.mark.parametrize(
+    "found",
+    [{}, {"active": (HERE,)}, {"latest_closed": CLOSED}],
+    ids=["creates", "joins", "reopens"],
+)
+def test_where_tickets_have_no_count_a_message_adds_nothing(found, unread):
+    decision = decide(a_message(unread_messages=unread), Snapshot(**found, counts=False), ALWAYS, NOW)
+
+    if isinstance(decision, Create):
+        assert decision.unread_messages == 0
+    else:
+        assert isinstance(decision, Reuse | ReopenTicket)
+        assert decision.unread == NO_MORE

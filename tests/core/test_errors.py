@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 import ticketrouter
-from tests.core.samples import a_ticket
+from tests.support.samples import a_ticket
 from ticketrouter import (
     ActiveTicketExistsError,
     BlockedBySchemaError,
@@ -172,8 +172,21 @@ def test_a_blocked_message_names_the_row_the_rule_and_the_cure():
 
     assert (a_ticket(connection_id=200), UniqueRule.ONE_PER_CONTACT) == (error.ticket, error.unique_rule)
     assert str(error) == (
-        "the unique rule one_per_contact of the tickets table leaves no room beside ticket 7 on connection 200: "
-        "replace it by one unique rule on company, contact and connection over active tickets only"
+        "the unique rule one_per_contact of the tickets table leaves no room beside ticket 7 of status 'open' on "
+        "connection 200: replace it by one unique rule on company, contact and connection over active tickets "
+        "only, or name that status in the StatusScheme if it is active"
+    )
+
+
+def test_a_row_in_the_way_that_is_not_ours_to_see_is_not_named():
+    """Of another company's ticket the operator reads no more than that it is there."""
+    error = BlockedBySchemaError(None, UniqueRule.ACTIVE_PER_CONNECTION)
+
+    assert (None, False) == (error.ticket, error.retryable)
+    assert str(error) == (
+        "the unique rule active_per_connection of the tickets table leaves no room beside a row that is not this "
+        "company's to see (another company's, or one without contact or connection): replace it by one unique rule "
+        "on company, contact and connection over active tickets only"
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 
-from tests.core.samples import NOW
+from tests.support.samples import NOW, a_closed_ticket, a_ticket
+from tests.support.words import WORDS
 from ticketrouter import (
     AsyncTicketRouter,
+    BlockedBySchemaError,
     InboundMessage,
     MessageKind,
     Outcome,
@@ -17,9 +20,13 @@ from ticketrouter import (
     Reason,
     Reopen,
     Scope,
+    Ticket,
     TicketRouter,
+    TicketRouterError,
     UniqueRule,
+    decide,
 )
+from ticketrouter.decisions import Create, Snapshot, Write
 from ticketrouter.explain import Alternative, Answer, Explanation, explain
 from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
 from ticketrouter.testing import strategies as these
@@ -94,6 +101,14 @@ def test_a_refusal_is_explained_by_the_unique_rule() -> None:
     ] == told(found)
 
 
+def test_a_row_that_no_look_up_finds_is_explained() -> None:
+    """Nothing of it is told but that the right rule would let the message by."""
+    found = explain(HERE, Snapshot(blocked=True), Policy(), NOW)
+
+    assert "refused by the unique rule" == str(found.answer)
+    assert ["a unique rule on active tickets per connection: created, no_active_ticket"] == told(found)
+
+
 def test_the_one_row_of_a_key_is_explained() -> None:
     """Where one row per key is allowed, the right rule would give a new ticket."""
     router = TicketRouter(InMemoryTicketRepository(unique_rule=UniqueRule.ONE_PER_CONNECTION))
@@ -110,6 +125,36 @@ def test_an_active_ticket_is_explained_by_itself() -> None:
     router.resolve(HERE)
 
     assert ["ticket 1 not being active: created, no_active_ticket"] == told(router.explain(HERE))
+
+
+def test_it_says_that_a_ticket_would_wake() -> None:
+    """A message that may open a ticket wakes the one that it joins; of an echo it is said that it would if it could."""
+    tickets = [a_ticket(7, contact_id="c", connection_id=10, status="snoozed")]
+    router = TicketRouter(InMemoryTicketRepository(tickets, statuses=WORDS))
+    echo = evolve(HERE, kind="echo")
+
+    assert "reused, active_on_connection (ticket 7, which wakes to 'open')" == str(
+        router.explain(HERE).answer
+    )
+    assert "reused, active_on_connection (ticket 7)" == str(router.explain(echo).answer)
+    assert (
+        "a policy by which kind echo opens: reused, active_on_connection (ticket 7, which wakes to 'open')"
+        in told(router.explain(echo))
+    )
+
+
+def test_it_says_what_would_be_if_a_word_were_not_final() -> None:
+    """The only row allowed would be reopened; and where there is room, a final ticket is no fact at all."""
+    tickets = [a_closed_ticket(7, contact_id="c", connection_id=10, status="spam")]
+    blocked = InMemoryTicketRepository(tickets, unique_rule=UniqueRule.ONE_PER_CONNECTION, statuses=WORDS)
+    found = TicketRouter(blocked).explain(HERE)
+
+    assert "refused by the unique rule (ticket 7)" == str(found.answer)
+    assert (
+        "a scheme in which 'spam' is not final (ticket 7): reopened, only_ticket_allowed (ticket 7)"
+        in told(found)
+    )
+    assert TicketRouter(InMemoryTicketRepository(tickets, statuses=WORDS)).explain(HERE).facts.unknown is None
 
 
 def test_the_policy_of_groups_is_explained_in_groups() -> None:
@@ -150,3 +195,46 @@ def test_the_answer_is_what_the_router_then_does(message: InboundMessage, policy
     assert (done.outcome, done.reason) == (found.answer.outcome, found.answer.reason)
     assert found.answer not in [other.answer for other in found.alternatives]
     assert explain(message, found.facts, policy, NOW).answer == found.answer
+
+
+class MappingLikeError(TicketRouterError):
+    """As an adapter has one."""
+
+
+class WithoutAgents(InMemoryTicketRepository):
+    """It refuses by itself what is for an agent, and says so beforehand."""
+
+    refused = MappingLikeError("no column for the agent")
+
+    def refusal(self, decision: Write) -> TicketRouterError | None:
+        return self.refused if isinstance(decision, Create) else None
+
+
+def test_what_the_repository_would_refuse_is_told() -> None:
+    """Whatever the rules say, and nothing else would change it; who asks whether it could open is told by the error."""
+    repository = WithoutAgents()
+    router = TicketRouter(repository)
+    found = router.explain(HERE)
+    with pytest.raises(MappingLikeError, match="no column for the agent"):
+        router.ensure_can_open(HERE.key)
+    repository.commit(Create(HERE.key, NOW, Reason.NO_ACTIVE_TICKET))
+    joined = router.explain(HERE)
+
+    assert Answer(None, None, None, refusal=repository.refused) == found.answer
+    assert () == found.alternatives
+    assert "refused: no column for the agent" == str(found.answer)
+    assert Outcome.REUSED == joined.answer.outcome
+
+
+@pytest.mark.parametrize("occupant", [None, a_ticket()], ids=["a row that is not ours", "a ticket"])
+def test_a_collation_that_takes_ids_for_one_is_named(occupant: Ticket | None) -> None:
+    """As what refuses the message, and as what would have to change; the error says it in full."""
+    snapshot = Snapshot(occupant=occupant, blocked=True, merged=("desk.contact_id",))
+    found = explain(HERE, snapshot, Policy(), NOW)
+    with pytest.raises(BlockedBySchemaError) as refused:
+        decide(HERE, snapshot, Policy(), NOW)
+    row = "another row" if occupant is None else f"ticket {occupant.id}"
+
+    assert str(found.answer).startswith("refused by the collation of desk.contact_id")
+    assert "a collation of desk.contact_id that tells ids apart: created, no_active_ticket" in told(found)
+    assert f"the collation of desk.contact_id takes the id that {row} has there" in str(refused.value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_ticket
+from tests.support.samples import HOUR, KEY, NOW, a_closed_ticket, a_ticket
 from ticketrouter import (
     ActiveTicketExistsError,
     BlockedBySchemaError,
@@ -16,29 +17,20 @@ from ticketrouter import (
     StatusScheme,
     UniqueRule,
 )
-from ticketrouter.lifecycle import (
-    Accept,
-    Close,
-    Keep,
-    Transfer,
-    View,
-    accept_ticket,
-    close_ticket,
-    open_ticket,
-    reopen_ticket,
-    transfer_ticket,
-)
-from ticketrouter.policy import Create, Reopen, Unread
+from ticketrouter.decisions import Accept, Close, Create, Keep, ReopenTicket, Transfer, Unread
+from ticketrouter.lifecycle import accept_ticket, close_ticket, open_ticket, reopen_ticket, transfer_ticket
 
 STATUSES = StatusScheme()
+STRANGE = a_closed_ticket(status="waiting_vendor")
 OLDER = a_ticket(8, connection_id=200)
 NEWER = a_ticket(9, connection_id=300, updated_at=NOW)
 CLOSED = a_closed_ticket()
 PER_CONNECTION, PER_CONTACT = UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT
 
 
-def _open(snapshot: Snapshot, **wishes: Any) -> Create | Reopen:
+def _open(snapshot: Snapshot, **wishes: Any) -> Create | ReopenTicket:
     fields: dict[str, Any] = {"key": KEY, "is_group": False, "user_id": None, "queue_id": None}
+    fields["statuses"] = STATUSES
     return open_ticket(snapshot, NOW, **(fields | wishes))
 
 
@@ -65,7 +57,11 @@ def test_opening_a_free_key_creates(wishes, accepted):
         **wishes,
     )
 
-    assert expected == _open(Snapshot((OLDER, NEWER), latest_closed=CLOSED), **wishes)
+    opened = _open(Snapshot((OLDER, NEWER), latest_closed=CLOSED), **wishes)
+
+    assert expected == opened
+    assert isinstance(opened, Create)
+    assert opened.message is None
 
 
 @pytest.mark.parametrize(
@@ -75,7 +71,7 @@ def test_opening_a_free_key_creates(wishes, accepted):
 )
 def test_opening_the_only_row_reopens_it(wishes, accepted):
     """As if it were new, but for its count; what is open elsewhere is reported."""
-    expected = Reopen(
+    expected = ReopenTicket(
         ticket=CLOSED,
         at=NOW,
         reason=Reason.ONLY_TICKET_ALLOWED,
@@ -96,6 +92,15 @@ def test_opening_beside_the_row_of_another_connection_is_blocked():
         _open(Snapshot(occupant=OLDER, unique_rule=PER_CONTACT))
 
     assert (caught.value.ticket, caught.value.unique_rule) == (OLDER, PER_CONTACT)
+
+
+@pytest.mark.parametrize("row", [None, CLOSED])
+def test_opening_beside_what_no_look_up_finds_is_blocked(row):
+    """The row is named where it is the company's to see."""
+    with pytest.raises(BlockedBySchemaError) as caught:
+        _open(Snapshot(occupant=row, blocked=True))
+
+    assert row == caught.value.ticket
 
 
 @pytest.mark.parametrize("rule", UniqueRule)
@@ -149,7 +154,7 @@ def test_closing(ticket, expected):
 
 def test_reopening_a_closed_ticket():
     """Into its queue, without an agent or a message; what is open elsewhere is reported."""
-    expected = Reopen(
+    expected = ReopenTicket(
         ticket=CLOSED,
         at=NOW,
         reason=Reason.REQUESTED,
@@ -161,26 +166,56 @@ def test_reopening_a_closed_ticket():
         other_active=(NEWER, OLDER),
     )
 
-    assert expected == reopen_ticket(View(CLOSED, Snapshot((OLDER, NEWER))), NOW, statuses=STATUSES)
+    assert expected == reopen_ticket(CLOSED, Snapshot((OLDER, NEWER)), NOW, statuses=STATUSES)
 
 
 def test_reopening_an_active_ticket():
     """It stays as it is, though it is the one that holds the key."""
-    view = View(a_ticket(), Snapshot((a_ticket(),)))
+    seen = Snapshot((a_ticket(),))
 
-    assert Keep(a_ticket()) == reopen_ticket(view, NOW, statuses=STATUSES)
+    assert Keep(a_ticket()) == reopen_ticket(a_ticket(), seen, NOW, statuses=STATUSES)
+
+
+@pytest.mark.parametrize("word", ["open", "pending"])
+def test_closing_what_is_as_it_was_seen(word):
+    """The write then demands what was found, as the ticket may change before it."""
+    ticket = a_ticket(status=word)
+    seen = evolve(ticket, unread_messages=9, user_id=8, queue_id=8)
+
+    assert Close(ticket, NOW, as_seen=True) == close_ticket(ticket, NOW, seen=seen, statuses=STATUSES)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"updated_at": NOW}, {"updated_at": NOW - HOUR * 9}, {"status": "pending"}],
+    ids=["touched since", "seen elsewhere, and newer", "another status"],
+)
+def test_closing_what_has_changed_since_it_was_seen(changed):
+    """The refusal names the ticket as it is now: the caller looks at that, and decides anew."""
+    ticket = evolve(a_ticket(), **changed)
+
+    with pytest.raises(ConflictError, match=r"^ticket 7 was changed since it was seen: look again") as caught:
+        close_ticket(ticket, NOW, seen=a_ticket(), statuses=STATUSES)
+
+    assert (ticket, False) == (caught.value.ticket, caught.value.retryable)
+
+
+@pytest.mark.parametrize("seen", [CLOSED, a_ticket(), None], ids=["closed", "active", "unseen"])
+def test_closing_what_is_closed_already(seen):
+    """The wish has come true, by whomever, and whatever was seen of it."""
+    assert Keep(CLOSED) == close_ticket(CLOSED, NOW, seen=seen, statuses=STATUSES)
 
 
 def test_reopening_an_active_ticket_that_was_closed_between_two_looks():
     """It was active when it was looked at: that is answered, as if nobody had come between."""
-    assert Keep(a_ticket()) == reopen_ticket(View(a_ticket(), Snapshot()), NOW, statuses=STATUSES)
+    assert Keep(a_ticket()) == reopen_ticket(a_ticket(), Snapshot(), NOW, statuses=STATUSES)
 
 
 def test_reopening_what_was_reopened_between_two_looks():
     """The ticket itself holds the key by now, so the wish has come true."""
     active = a_ticket(updated_at=NOW)
 
-    assert Keep(active) == reopen_ticket(View(CLOSED, Snapshot((active,))), NOW, statuses=STATUSES)
+    assert Keep(active) == reopen_ticket(CLOSED, Snapshot((active,)), NOW, statuses=STATUSES)
 
 
 def test_transferring_what_was_transferred_between_two_looks():
@@ -188,7 +223,7 @@ def test_transferring_what_was_transferred_between_two_looks():
     there = a_ticket(connection_id=200)
 
     assert Keep(there) == transfer_ticket(
-        View(a_ticket(), Snapshot((there,))), NOW, connection_id=200, statuses=STATUSES
+        a_ticket(), Snapshot((there,)), NOW, connection_id=200, statuses=STATUSES
     )
 
 
@@ -197,7 +232,7 @@ def test_reopening_beside_an_active_ticket():
     active = a_ticket(8, updated_at=NOW - 2 * HOUR)
 
     with pytest.raises(ActiveTicketExistsError) as caught:
-        reopen_ticket(View(CLOSED, Snapshot((OLDER, active))), NOW, statuses=STATUSES)
+        reopen_ticket(CLOSED, Snapshot((OLDER, active)), NOW, statuses=STATUSES)
 
     assert active == caught.value.ticket
 
@@ -226,9 +261,9 @@ def test_reopening_beside_an_active_ticket():
 )
 def test_transferring(snapshot, connection_id, expected):
     """To a free key, or not at all where it is there already."""
-    view = View(a_ticket(), snapshot)
-
-    assert expected == transfer_ticket(view, NOW, connection_id=connection_id, statuses=STATUSES)
+    assert expected == transfer_ticket(
+        a_ticket(), snapshot, NOW, connection_id=connection_id, statuses=STATUSES
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,9 +283,25 @@ def test_transferring(snapshot, connection_id, expected):
 def test_transferring_what_cannot_be(ticket, snapshot, error, in_the_way):
     """The error has the ticket that says why."""
     with pytest.raises(error) as caught:
-        transfer_ticket(View(ticket, snapshot), NOW, connection_id=200, statuses=STATUSES)
+        transfer_ticket(ticket, snapshot, NOW, connection_id=200, statuses=STATUSES)
 
     assert in_the_way == caught.value.ticket
+
+
+@pytest.mark.parametrize("rule", [PER_CONNECTION, PER_CONTACT], ids=str)
+def test_opening_leaves_a_row_of_an_unknown_word_alone(rule):
+    """Who asks for a new ticket has not named this one: there is no room."""
+    with pytest.raises(BlockedBySchemaError) as caught:
+        _open(Snapshot(occupant=STRANGE, unique_rule=rule))
+
+    assert caught.value.ticket == STRANGE
+
+
+def test_the_desk_reopens_a_ticket_of_an_unknown_word():
+    """Who names the ticket knows what its word means."""
+    expected = ReopenTicket(STRANGE, NOW, Reason.REQUESTED, queue_id=STRANGE.queue_id)
+
+    assert expected == reopen_ticket(STRANGE, Snapshot(), NOW, statuses=STATUSES)
 
 
 def test_the_words_decide_what_is_active():

@@ -8,10 +8,9 @@ from typing import get_args
 import pytest
 
 from ticketrouter import InboundMessage, Policy, Reopen, TicketKey, TicketRouter
-from ticketrouter.lifecycle import Keep, Write
+from ticketrouter.decisions import Decision, Keep, Write
 from ticketrouter.log import _LINES
 from ticketrouter.memory import InMemoryTicketRepository
-from ticketrouter.policy import Decision
 
 CANARY = "5511987654321"
 
@@ -50,6 +49,23 @@ def test_every_answer_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
         "ticket #1 transferred on connection 14",
         "ticket #3 created on connection 15; also active: #1 on connection 14; also active: #2 on connection 13",
     ] == caplog.messages
+
+
+def test_a_message_id_of_two_contacts_is_told_at_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """The second message has joined nothing: its id was recorded for another contact's, whose ticket is answered."""
+    caplog.set_level(logging.WARNING, logger="ticketrouter")
+    router = TicketRouter(InMemoryTicketRepository())
+    messages = [InboundMessage(1, contact, 10, message_id="m") for contact in ("other", "other", CANARY)]
+    for message in (*messages, *messages):
+        router.resolve(message)
+    router.resolve_many(messages)
+
+    assert ["ticket #1 had a message with this id before, from another contact, on connection 10"] * 3 == [
+        record.getMessage() for record in caplog.records
+    ]
+    assert {logging.WARNING} == {record.levelno for record in caplog.records}
+    assert "routed_for_another_contact" == caplog.records[0].__dict__["reason"]
+    assert CANARY not in str([vars(record) for record in caplog.records])
 
 
 def test_only_new_and_reopened_tickets_are_told_at_info(caplog: pytest.LogCaptureFixture) -> None:

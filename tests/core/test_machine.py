@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-from tests.memory_store import MemoryStore
-from ticketrouter import UniqueRule
+from tests.support.memory_store import MemoryStore
+from tests.support.words import SLEEPERS
+from ticketrouter import StatusScheme, UniqueRule
 from ticketrouter.testing import Store, TicketRepositoryMachine
 
 
@@ -15,9 +16,20 @@ class Desk(TicketRepositoryMachine):
     unique_rules = tuple(UniqueRule)
     other_statuses = ("rating",)
 
+    statuses = StatusScheme()
+
     def new_store(self, unique_rule: UniqueRule) -> Store:
-        return MemoryStore(unique_rule=unique_rule)
+        return MemoryStore(unique_rule=unique_rule, statuses=self.statuses)
+
+
+class DeskOfManyWords(Desk):
+    """The same with final words, and with words that wake, those of new and reopened tickets among them."""
+
+    statuses = SLEEPERS
 
 
 TestDesk = Desk.TestCase
-TestDesk.settings = settings(max_examples=settings().max_examples + 180, stateful_step_count=40)
+TestDeskOfManyWords = DeskOfManyWords.TestCase
+TestDeskOfManyWords.settings = TestDesk.settings = settings(
+    max_examples=settings().max_examples + 180, stateful_step_count=40
+)

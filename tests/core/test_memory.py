@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
+from tests.support.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
 from ticketrouter import (
     AsyncTicketRepository,
     AsyncTicketRouter,
@@ -36,9 +36,20 @@ from ticketrouter import (
     TicketRouter,
     UniqueRule,
 )
-from ticketrouter.lifecycle import Accept, Close, Transfer, Write
+from ticketrouter.batch import Joint
+from ticketrouter.decisions import (
+    Accept,
+    Close,
+    Create,
+    Lookup,
+    MessageRef,
+    ReopenTicket,
+    Reuse,
+    Transfer,
+    Unread,
+    Write,
+)
 from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Unread
 
 WORDS = StatusScheme(
     {"new", "group", "back", "mine", "open"},
@@ -81,9 +92,9 @@ def _reuse(ticket: Ticket, **changes: Any) -> Reuse:
     return Reuse(ticket, **(fields | changes))
 
 
-def _reopen(ticket: Ticket, **changes: Any) -> Reopen:
+def _reopen(ticket: Ticket, **changes: Any) -> ReopenTicket:
     fields: dict[str, Any] = {"at": NOW, "reason": Reason.WITHIN_REOPEN_WINDOW}
-    return Reopen(ticket, **(fields | changes))
+    return ReopenTicket(ticket, **(fields | changes))
 
 
 def _refused(repository: InMemoryTicketRepository, decision: Any) -> ConflictError:
@@ -309,7 +320,36 @@ def test_r3_what_is_no_longer_active_on_its_key_is_not_touched(rule, statuses, r
     assert str(error) == "the ticket was changed meanwhile"
 
 
-# --- R4: Reopen -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("seen", "now"), [("snoozed", "open"), ("open", "snoozed"), ("snoozed", "late")])
+def test_r3_a_ticket_is_woken_only_from_the_word_that_was_seen(seen, now):
+    """Who was slower wakes nothing, and leaves nothing asleep: alone, and as one of several messages."""
+    words = StatusScheme({"open", "pending", "snoozed", "late"}, wakes={"snoozed": "open", "late": "pending"})
+    row = a_ticket(status=now)
+    repository = InMemoryTicketRepository([row], statuses=words)
+    echo = _reuse(a_ticket(status=seen), unread=Unread())
+
+    error = _refused(repository, _reuse(a_ticket(status=seen), wakes=True))
+    lost = repository.commit_many([Joint(echo, NOW, (Unread(add=1),), wakes=True)])
+
+    assert (str(error), lost) == ("the ticket was changed meanwhile", [None])
+    assert [row] == repository.tickets
+
+
+def test_r3_a_later_message_wakes_what_an_echo_has_joined():
+    """The ticket is told as its first message leaves it, and is left as the last one does."""
+    words = StatusScheme({"open", "pending", "snoozed"}, wakes={"snoozed": "open"})
+    repository = InMemoryTicketRepository([a_ticket(status="snoozed")], statuses=words)
+    echo = _reuse(a_ticket(status="snoozed"), unread=Unread())
+
+    [first] = repository.commit_many([Joint(echo, NOW, (Unread(add=1),), wakes=True)])
+
+    assert first is not None
+    assert [
+        attrs.evolve(first, status="open", unread_messages=first.unread_messages + 1)
+    ] == repository.tickets
+
+
+# --- R4: ReopenTicket -----------------------------------------------------------------------------------------------
 
 
 @each_rule
@@ -333,6 +373,19 @@ def test_r4_a_closed_ticket_is_reopened_on_its_own_key(rule, statuses, accepted)
     }
     assert attrs.evolve(row, status=word, **changes) == actual
     assert repository.tickets == [actual]
+
+
+@each_rule
+def test_r4_what_has_become_final_is_not_reopened(rule):
+    """But by who has seen that it is."""
+    row = a_closed_ticket(7, status="spam")
+    repository = InMemoryTicketRepository([row], unique_rule=rule, statuses=StatusScheme(final={"spam"}))
+
+    error = _refused(repository, _reopen(a_closed_ticket(7)))
+    reopened = repository.commit(_reopen(row))
+
+    assert str(error) == "the ticket has become a final one meanwhile"
+    assert (7, "pending") == (reopened.id, reopened.status)
 
 
 @each_rule
@@ -392,6 +445,20 @@ def test_r5_a_conflict_leaves_no_message_id_behind(rule, statuses):
 
 
 @each_rule
+@pytest.mark.parametrize("changed", [{"updated_at": NOW}, {"status": None}], ids=["the time", "the status"])
+def test_what_is_not_as_it_was_seen_is_closed_only_where_that_does_not_matter(rule, statuses, changed):
+    """Either of them alone tells that somebody has changed the ticket."""
+    other = min(statuses.active - {statuses.accepted})
+    row = attrs.evolve(_active(statuses), **{name: value or other for name, value in changed.items()})
+    repository = InMemoryTicketRepository([row], unique_rule=rule, statuses=statuses)
+
+    error = _refused(repository, Close(_active(statuses), NOW, as_seen=True))
+
+    assert str(error) == "the ticket was changed meanwhile"
+    assert statuses.closed == repository.commit(Close(_active(statuses), NOW)).status
+
+
+@each_rule
 def test_r5_a_conflict_uses_up_no_id(rule):
     """The next ticket has the next id."""
     repository = InMemoryTicketRepository([a_ticket()], unique_rule=rule)
@@ -435,7 +502,7 @@ WRITES: dict[str, tuple[Callable[[StatusScheme], list[Ticket]], Callable[[Status
         lambda statuses: [_active(statuses, 1)],
         lambda statuses: _reuse(_active(statuses, 1), message_ref=REF),
     ),
-    "Reopen": (
+    "ReopenTicket": (
         lambda statuses: [_closed(statuses, 1)],
         lambda statuses: _reopen(_closed(statuses, 1), message_ref=REF),
     ),

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import attrs
 import pytest
 
-from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_name, a_ticket
+from tests.support.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_name, a_ticket
 from ticketrouter import (
     Effect,
     InboundMessage,
@@ -34,10 +34,23 @@ from ticketrouter import (
     UniqueRule,
     presets,
 )
-from ticketrouter.lifecycle import Accept, Close, Keep, TicketRef, Transfer, View
+from ticketrouter.decisions import (
+    Accept,
+    Close,
+    Create,
+    Duplicate,
+    Ignore,
+    Join,
+    Joined,
+    Keep,
+    Lookup,
+    MessageRef,
+    ReopenTicket,
+    Reuse,
+    Transfer,
+    Unread,
+)
 from ticketrouter.model import id_order, newest_first
-from ticketrouter.policy import Create, Duplicate, Ignore, Lookup, MessageRef, Reuse, Unread
-from ticketrouter.policy import Reopen as ReopenIt
 
 
 class _Company(IntEnum):
@@ -99,16 +112,14 @@ ID_FIELDS = [
     (Ticket, "connection_id", 250, False),
     (Ticket, "user_id", 250, True),
     (Ticket, "queue_id", 250, True),
-    (TicketRef, "company_id", 250, False),
-    (TicketRef, "ticket_id", 250, False),
     (Lookup, "company_id", 250, False),
     (Lookup, "contact_id", 250, False),
     (Lookup, "connection_id", 250, True),
     (MessageRef, "message_id", 1000, False),
     (Create, "user_id", 250, True),
     (Create, "queue_id", 250, True),
-    (ReopenIt, "user_id", 250, True),
-    (ReopenIt, "queue_id", 250, True),
+    (ReopenTicket, "user_id", 250, True),
+    (ReopenTicket, "queue_id", 250, True),
     (Accept, "user_id", 250, False),
     (Transfer, "connection_id", 250, False),
 ]
@@ -119,7 +130,7 @@ SAMPLES: dict[type, Any] = {
         KEY,
         a_message(group_id=9, message_id="m", sent_at=NOW, unread_messages=2, kind="echo"),
         a_closed_ticket(),
-        StatusScheme(initial_group="open"),
+        StatusScheme(initial_group="open", also_closed={"solved"}),
         Resolution(Outcome.CREATED, Reason.NO_ACTIVE_TICKET, (a_ticket(),), a_ticket(8)),
         Reopen.within(HOUR, keep_user=True),
         Policy(reopen=Reopen.always(), groups=Policy(effects={MessageKind.ECHO: Effect.OPEN})),
@@ -129,11 +140,11 @@ SAMPLES: dict[type, Any] = {
         Unread(3, 1),
         Create(KEY, NOW, Reason.REQUESTED),
         Reuse(a_ticket(), NOW, Reason.ACTIVE_ON_CONNECTION),
-        ReopenIt(a_closed_ticket(), NOW, Reason.REQUESTED),
+        ReopenTicket(a_closed_ticket(), NOW, Reason.REQUESTED),
         Ignore(Reason.KIND_DOES_NOT_OPEN),
         Duplicate(a_ticket(), Reason.ALREADY_ROUTED),
-        TicketRef(1, 7),
-        View(a_ticket(), Snapshot()),
+        Join(NOW, Unread(3, 1), MessageRef(KEY, "m")),
+        Joined(a_ticket(), Reason.ACTIVE_ON_CONNECTION),
         Keep(a_ticket()),
         Accept(a_ticket(), 5, NOW),
         Close(a_ticket(), NOW),
@@ -433,6 +444,9 @@ def test_the_words_of_the_whaticket_line_are_the_default():
         reopened="pending",
         accepted="open",
         closed="closed",
+        also_closed=frozenset(),
+        final=frozenset(),
+        wakes={},
     )
 
     assert expected == StatusScheme()
@@ -444,6 +458,7 @@ def test_the_words_of_the_whaticket_line_are_the_default():
 def test_any_collection_of_words_becomes_a_set(collection):
     """The active words are kept as a frozen set."""
     assert StatusScheme(active=collection(["open", "pending"])) == StatusScheme()
+    assert StatusScheme(also_closed=collection(["solved"])) == StatusScheme(also_closed=frozenset({"solved"}))
 
 
 @pytest.mark.parametrize(
@@ -465,6 +480,135 @@ def test_active_words_that_are_none_are_refused(active, value, expected):
         StatusScheme(active=active, initial="open", reopened="open")
 
     assert ("active", value, expected) == (caught.value.field, caught.value.value, caught.value.expected)
+
+
+@pytest.mark.parametrize(
+    ("also_closed", "value", "expected"),
+    [
+        pytest.param("solved", "solved", "a set of words, not one word", id="one word"),
+        pytest.param(None, None, "a set of words, not one word", id="none"),
+        pytest.param({"solved", 5}, 5, "a str", id="a number among them"),
+        pytest.param([""], "", "a text of 1 to 255 characters", id="an empty word among them"),
+        pytest.param({"solved", "open"}, "open", "none of the active statuses (open, pending)", id="active"),
+    ],
+)
+def test_further_closed_words_that_are_none_are_refused(also_closed, value, expected):
+    """They are words, and none of them is active."""
+    with pytest.raises(InvalidMessageError) as caught:
+        StatusScheme(also_closed=also_closed)
+
+    assert ("also_closed", value, expected) == (
+        caught.value.field,
+        caught.value.value,
+        caught.value.expected,
+    )
+
+
+@pytest.mark.parametrize(
+    ("final", "value", "expected"),
+    [
+        pytest.param("spam", "spam", "a set of words, not one word", id="one word"),
+        pytest.param({"spam", 5}, 5, "a str", id="a number among them"),
+        *(
+            pytest.param(
+                {"spam", word}, word, "a word that is not active, closed or also_closed too", id=f"{word} too"
+            )
+            for word in ("open", "closed", "solved")
+        ),
+    ],
+)
+def test_final_words_that_are_none_are_refused(final, value, expected):
+    """They are words, and each of them stands on this side alone."""
+    with pytest.raises(InvalidMessageError) as caught:
+        StatusScheme(also_closed={"solved"}, final=final)
+
+    assert ("final", value, expected) == (caught.value.field, caught.value.value, caught.value.expected)
+
+
+@pytest.mark.parametrize(
+    ("wakes", "value", "expected"),
+    [
+        pytest.param(None, None, "a mapping of active words to active words", id="none"),
+        pytest.param({"snoozed"}, {"snoozed"}, "a mapping of active words to active words", id="a set"),
+        pytest.param({"snoozed": 5}, 5, "a str", id="to a number"),
+        pytest.param({"": "open"}, "", "a text of 1 to 255 characters", id="from an empty word"),
+        *(
+            pytest.param(wakes, word, "one of the active statuses (open, pending, snoozed)", id=name)
+            for name, wakes, word in (
+                ("from a closed word", {"closed": "open"}, "closed"),
+                ("to a closed word", {"snoozed": "closed"}, "closed"),
+                ("to an unknown word", {"snoozed": "rating"}, "rating"),
+            )
+        ),
+        *(
+            pytest.param(wakes, word, "either a word that wakes or one that it wakes to", id=name)
+            for name, wakes, word in (
+                ("a chain", {"snoozed": "pending", "pending": "open"}, "pending"),
+                ("to itself", {"snoozed": "snoozed"}, "snoozed"),
+            )
+        ),
+    ],
+)
+def test_words_that_wake_are_active_and_make_no_chain(wakes, value, expected):
+    """What wakes and what it wakes to are active words, and none is both."""
+    with pytest.raises(InvalidMessageError) as caught:
+        StatusScheme({"open", "pending", "snoozed"}, wakes=wakes)
+
+    assert ("wakes", value, expected) == (caught.value.field, caught.value.value, caught.value.expected)
+
+
+def test_a_word_wakes_to_another():
+    """Whatever is in the mapping; and a ticket is as it was seen if neither word is one that wakes, or both are the same."""
+    given = {"snoozed": "open", "late": "open"}
+    statuses = StatusScheme({"open", "pending", "snoozed", "late"}, wakes=given)
+    given.clear()
+    words = ("open", "pending", "snoozed", "late")
+
+    assert {"snoozed": "open", "late": "open"} == statuses.wakes
+    assert ["open", "pending", "open", "open"] == [statuses.woken(word) for word in words]
+    assert [True, True, False, False] == [statuses.wakes_alike("open", word) for word in words]
+    assert [False, False, True, False] == [statuses.wakes_alike("snoozed", word) for word in words]
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value)), attrs.evolve],
+    ids=["copied", "copied deeply", "pickled", "evolved"],
+)
+def test_a_scheme_that_wakes_can_be_copied_and_is_a_key(copied):
+    """It is frozen, and its hash goes by its words; who may wake tells two of them apart."""
+    statuses = StatusScheme({"open", "pending", "snoozed"}, final={"spam"}, wakes={"snoozed": "open"})
+    other = attrs.evolve(statuses, wakes={"snoozed": "pending"})
+
+    assert (statuses, hash(statuses)) == (copied(statuses), hash(copied(statuses)))
+    assert statuses != other
+    assert {statuses: 1, other: 2}[copied(statuses)] == 1
+    with pytest.raises(TypeError):
+        statuses.wakes["open"] = "pending"  # type: ignore[index]
+
+
+def test_a_final_word_is_known_and_closed_and_never_reopened():
+    """A scheme with final words knows them, and tells them from those that a message may reopen."""
+    statuses = StatusScheme(final=["spam", "merged"])
+
+    assert frozenset({"spam", "merged"}) == statuses.final
+    assert {"open", "pending", "closed", "spam", "merged"} == statuses.known
+    assert {"closed"} == statuses.reopenable
+    assert (False, False) == (statuses.is_active("spam"), statuses.is_reopenable("spam"))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("closed", True), ("solved", True), ("open", False), ("rating", False), ("Closed", False), ("", False)],
+    ids=a_name,
+)
+def test_a_message_may_reopen_what_the_scheme_calls_closed(status, expected):
+    """The word that closing gives, and the further ones; not an active word, and not one that is unknown."""
+    statuses = StatusScheme(also_closed={"solved", "closed"})
+
+    assert expected is statuses.is_reopenable(status)
+    assert expected is (status in statuses.reopenable)
+    assert (expected or status == "open") is (status in statuses.known)
 
 
 @pytest.mark.parametrize(
@@ -653,3 +797,35 @@ def test_the_enums_are_their_words():
 def test_the_effects_of_a_policy_cannot_be_changed():
     """Not even by reaching into the mapping."""
     assert isinstance(Policy().effects, MappingProxyType)
+
+
+class TestWhatAHostCarriesInAMessage:
+    class Unlike:
+        """Nothing can be done with it: it may be an open file, or a row of an ORM."""
+
+        def __eq__(self, other: object) -> bool:
+            raise TypeError("compared")
+
+        def __hash__(self) -> int:
+            raise TypeError("hashed")
+
+        def __repr__(self) -> str:
+            raise TypeError("shown")
+
+    def test_it_is_never_looked_at(self):
+        """It is no part of the value: not of its text, of its equality, of its hash."""
+        plain, carrying = (InboundMessage(1, 10, 100, data=data) for data in (None, self.Unlike()))
+
+        assert plain == carrying
+        assert hash(plain) == hash(carrying)
+        assert repr(plain) == repr(carrying)
+        assert plain.key == carrying.key
+
+    def test_it_goes_where_the_message_goes(self):
+        """A copy, and another process, have it too."""
+        data = {"text": "hello"}
+        message = InboundMessage(1, 10, 100, data=data)
+
+        assert data is attrs.evolve(message, message_id="m").data
+        assert data == pickle.loads(pickle.dumps(message)).data
+        assert InboundMessage(1, 10, 100).data is None

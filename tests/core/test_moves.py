@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.drivers import ROUTERS, Watched, lose
-from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
+from tests.support.routers import ROUTERS, Watched, lose
+from tests.support.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_ticket
 from ticketrouter import (
     ActiveTicketExistsError,
     AsyncTicketRouter,
@@ -30,7 +31,7 @@ from ticketrouter import (
     TicketRouter,
     UniqueRule,
 )
-from ticketrouter.lifecycle import Close
+from ticketrouter.decisions import Close
 from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
 from ticketrouter.moves import Closing, KeyPart, Move, MovePlan, OnCollision, Survey, plan_move
 
@@ -104,6 +105,46 @@ def test_both_are_closed_where_the_host_says_so():
     assert (Closing(target, None), Closing(source, None)) == plan(
         Survey([7], [source, target]), OnCollision.CLOSE_ALL
     ).closes
+
+
+OWN_WORDS = StatusScheme(active={"open"}, initial="open", reopened="open", accepted="open")
+GROUPS = StatusScheme(active={"open", "pending"}, initial="pending", initial_group="open")
+OLD, NEW = {"updated_at": NOW - 9 * HOUR}, {"updated_at": NOW}
+
+
+@pytest.mark.parametrize(
+    ("kept", "closed", "statuses"),
+    [
+        ({"status": "pending", "user_id": 5} | OLD, {"status": "open", "user_id": None} | NEW, StatusScheme()),
+        ({"status": "open", "user_id": 5} | OLD, {"status": "pending", "user_id": 6} | NEW, StatusScheme()),
+        ({"status": "open", "user_id": None} | OLD, {"status": "pending", "user_id": None} | NEW, StatusScheme()),
+        ({"status": "open", "user_id": 5} | NEW, {"status": "open", "user_id": 6} | OLD, StatusScheme()),
+        ({"status": "open", "user_id": None} | NEW, {"status": "open", "user_id": None} | OLD, OWN_WORDS),
+        ({"status": "pending", "user_id": None} | NEW, {"status": "open", "user_id": None, "is_group": True} | OLD, GROUPS),
+        ({"status": "open", "user_id": None} | OLD, {"status": "open", "user_id": None, "is_group": True} | NEW, GROUPS),
+        ({"status": "pending", "user_id": None} | NEW, {"status": "pending", "user_id": None} | OLD, StatusScheme()),
+    ],
+    ids=[
+        "an agent's, whatever its status",
+        "of two agents' the accepted one",
+        "without agents the accepted one",
+        "of two accepted ones the newest",
+        "a word that new tickets have says nothing",
+        "nor one that new groups have",
+        "but where it is a direct message's",
+        "of two that wait the newest",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("swapped", [False, True], ids=["kept at the source", "kept at the target"])
+def test_the_ticket_that_an_agent_works_on_stays(kept, closed, statuses, swapped):
+    """A user, then the accepted word, then the time; the side it is on says nothing."""
+    keeping, closing = (target_of(MERGE, 8, **kept), a_ticket(7, **closed))
+    if not swapped:
+        keeping, closing = a_ticket(7, **kept), target_of(MERGE, 8, **closed)
+
+    actual = plan_move(MERGE, Survey([7], [closing, keeping]), OnCollision.KEEP_ACCEPTED, NOW, statuses)
+
+    assert (Closing(closing, keeping),) == actual.closes
 
 
 def test_a_collision_can_be_refused():
@@ -188,7 +229,8 @@ def test_a_move_closes_first_and_takes_the_closed_tickets_along(route, kind, mov
 
     assert MovePlan(move, NOW, (Closing(source, target),), (6, 7)) == actual
     gone = attrs.evolve(moved(source, move), status="closed", updated_at=NOW, closed_at=NOW)
-    assert [moved(old, move), gone, target] == repository.tickets
+    kept = attrs.evolve(target, unread_messages=target.unread_messages + source.unread_messages)
+    assert [moved(old, move), gone, kept] == repository.tickets
     assert repository.calls == ["survey_move, claimed", "commit_move"]
 
 
@@ -295,7 +337,8 @@ def test_what_is_no_choice_is_refused_before_anything_is_read(route, kind, move)
 
     for name in (kind, f"plan_{kind}"):
         with pytest.raises(
-            InvalidMessageError, match="on_collision must be one of keep_newest, close_all, refuse"
+            InvalidMessageError,
+            match="on_collision must be one of keep_newest, keep_accepted, close_all, refuse",
         ):
             run(route(repository), name, move, on_collision="newest")
     assert [] == repository.calls
@@ -308,7 +351,7 @@ def test_a_repository_that_cannot_move_says_so():
         statuses = StatusScheme()
 
         def load(self, lookup): ...
-        def get(self, company_id, ticket_id): ...
+        def get(self, company_id, ticket_id, *, current=False): ...
         def commit(self, decision): ...
 
     for kind, move in KINDS.items():
@@ -375,7 +418,11 @@ tickets = st.lists(
 )
 
 
-@given(tickets, st.sampled_from(KeyPart), st.sampled_from([OnCollision.KEEP_NEWEST, OnCollision.CLOSE_ALL]))
+@given(
+    tickets,
+    st.sampled_from(KeyPart),
+    st.sampled_from([each for each in OnCollision if each is not OnCollision.REFUSE]),
+)
 def test_no_ticket_is_lost_and_no_key_has_two(rows, part, on_collision):
     """Whatever was there: as many tickets as before, one active at most for each key, all of the source moved."""
     given_tickets = [
@@ -403,9 +450,19 @@ def test_no_ticket_is_lost_and_no_key_has_two(rows, part, on_collision):
     arrived = {move.after(ticket.key) for ticket in moving}
     assert all(active.count(key) <= 1 for key in arrived)
     closed = {closing.ticket.id for closing in done.closes}
+    unread = Counter({ticket.id: ticket.unread_messages for ticket in given_tickets})
+    for closing in done.closes:
+        if closing.kept is not None:
+            unread[closing.kept.id] += closing.ticket.unread_messages
     for before, now in zip(given_tickets, after, strict=True):
+        assert unread[now.id] == now.unread_messages
         if before.id not in closed:
-            assert now == attrs.evolve(before, contact_id=now.contact_id, connection_id=now.connection_id)
+            assert now == attrs.evolve(
+                before,
+                contact_id=now.contact_id,
+                connection_id=now.connection_id,
+                unread_messages=unread[now.id],
+            )
 
 
 def test_the_asynchronous_memory_moves_as_the_other():

@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.core.samples import HOUR, NOW, TICK, a_closed_ticket, a_message
-from ticketrouter import MessageKind, Outcome, Scope, Snapshot, TicketRouter, decide, presets
+from tests.support.samples import HOUR, NOW, TICK, a_closed_ticket, a_message
+from ticketrouter import Effect, MessageKind, Outcome, Scope, Snapshot, TicketRouter, decide, presets
 from ticketrouter.memory import InMemoryTicketRepository
 
 NAMES = {
@@ -103,16 +103,58 @@ def test_a_preset_treats_a_closed_ticket_as_its_desk_does(
 
 
 @each_preset
-@pytest.mark.parametrize("kind", [MessageKind.ECHO, MessageKind.NOTICE])
 @pytest.mark.parametrize("group_id", [None, 9], ids=["direct", "group"])
-def test_no_desk_opens_a_ticket_for_a_reaction_or_a_farewell(preset, kind, group_id):
-    """What users complain of happens under no preset."""
-    message = a_message(kind=kind, group_id=group_id)
+def test_no_desk_opens_a_ticket_for_a_reaction_or_a_farewell(preset, group_id):
+    """What users complain of happens under no preset: both are notices."""
+    message = a_message(kind=MessageKind.NOTICE, group_id=group_id)
     closed = a_closed_ticket(contact_id=message.key.contact_id, closed_at=NOW)
 
     decision = decide(message, Snapshot(latest_closed=closed), preset.policy, NOW)
 
     assert decision.outcome is Outcome.IGNORED
+
+
+LINE = {"whaticket-community", "whaticket-saas", "ticketz", "multi100", "press-ticket"}
+
+
+@each_preset
+@pytest.mark.parametrize("group_id", [None, 9], ids=["direct", "group"])
+def test_the_companys_own_phone_opens_a_ticket_in_the_whaticket_line_alone(preset, group_id):
+    """With nothing unread; elsewhere it only joins what is active."""
+    router = TicketRouter(InMemoryTicketRepository(statuses=preset.statuses), preset.policy)
+
+    result = router.resolve(a_message(kind=MessageKind.ECHO, group_id=group_id))
+
+    assert result.outcome is (Outcome.CREATED if preset.name in LINE else Outcome.IGNORED)
+    assert result.outcome is Outcome.IGNORED or result.ticket.unread_messages == 0
+
+
+@each_preset
+def test_no_desk_that_wakes_tickets_lets_its_own_messages_open_them(preset):
+    """What may open a ticket wakes it, too: the company's own word must not."""
+    policies = [preset.policy, preset.policy.groups or preset.policy]
+
+    assert not preset.statuses.wakes or {each.effects[MessageKind.ECHO] for each in policies} == {
+        Effect.ATTACH
+    }
+
+
+# The preset; which word becomes which by a message; the words that no message reopens.
+SLEEP_AND_END: dict[str, tuple[dict[str, str], set[str]]] = {
+    "chatwoot-single": ({"snoozed": "open"}, set()),
+    "chatwoot-multi": ({"snoozed": "open"}, set()),
+    "zammad-same": ({"pending reminder": "open", "pending close": "open"}, {"merged", "removed"}),
+    "zammad-new": ({"pending reminder": "open", "pending close": "open"}, {"merged", "removed"}),
+}
+
+
+@each_preset
+def test_a_preset_knows_the_words_that_wake_and_those_that_end_a_ticket(preset):
+    """Those of its desk, and no others; whatever else is closed a message may reopen."""
+    wakes, final = SLEEP_AND_END.get(preset.name, ({}, set()))
+
+    assert (dict(preset.statuses.wakes), preset.statuses.final) == (wakes, final)
+    assert preset.statuses.also_closed == set()
 
 
 # The preset; the words of a new ticket, of a group's, of an accepted one, of a closed one; more active words.

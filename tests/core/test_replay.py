@@ -24,9 +24,9 @@ from ticketrouter import (
 )
 from ticketrouter import replay as module
 from ticketrouter.errors import InvalidMessageError
+from ticketrouter.flows import PolicyChoice
 from ticketrouter.memory import InMemoryTicketRepository
 from ticketrouter.replay import Answer, Peak, Replay, Totals, UnorderedLogError
-from ticketrouter.router import PolicyChoice
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -42,7 +42,7 @@ POLICIES: dict[str, PolicyChoice] = {
     "one each, two hours": Policy(scope=Scope.CONTACT, reopen=Reopen.within(2 * HOUR)),
     "always in groups": ALWAYS_IN_GROUPS,
     "always": Policy(reopen=Reopen.always()),
-    "by key": lambda key: TWO_HOURS if key.connection_id == 10 else NEVER,
+    "by message": lambda message: TWO_HOURS if message.connection_id == 10 else NEVER,
 }
 
 
@@ -211,7 +211,7 @@ class TestByHand:
             "one each, two hours": 3,
             "always in groups": 2,
             "always": 5,
-            "by key": 5,
+            "by message": 5,
         }
 
     def test_memory_does_not_grow_with_the_log(self, monkeypatch, caplog):

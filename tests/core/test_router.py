@@ -9,14 +9,15 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.core.drivers import ROUTERS, Awaitable, Watched, lose
-from tests.core.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_name, a_ticket
+from tests.support.routers import ROUTERS, Awaitable, Watched, lose
+from tests.support.samples import HOUR, KEY, NOW, a_closed_ticket, a_message, a_name, a_ticket
 from ticketrouter import (
     ActiveTicketExistsError,
     AsyncTicketRepository,
     BlockedBySchemaError,
     ConflictError,
     ContentionError,
+    InboundMessage,
     InvalidMessageError,
     NoTicketError,
     Outcome,
@@ -32,11 +33,21 @@ from ticketrouter import (
     TicketRepository,
     TicketRouter,
     UniqueRule,
-    router,
+    flows,
 )
-from ticketrouter.lifecycle import Accept, Close, Keep, Transfer
-from ticketrouter.policy import Create, Lookup
-from ticketrouter.policy import Reopen as ReopenIt
+from ticketrouter.decisions import (
+    Accept,
+    Close,
+    Create,
+    Join,
+    Keep,
+    Lookup,
+    MessageRef,
+    ReopenTicket,
+    Reuse,
+    Transfer,
+    Unread,
+)
 
 ELSEWHERE = TicketKey(1, 10, 200)
 NEW = Ticket(1, 1, 10, 100, "pending", False, 0, None, None, NOW, NOW)
@@ -143,7 +154,8 @@ def test_the_repository_is_asked_by_the_scope_of_the_message(route):
 
     route(repository, Policy(groups=Policy(Scope.CONTACT))).resolve(a_message(group_id=9, message_id="m"))
 
-    assert repository.lookups == [Lookup(1, 9, 100, Scope.CONTACT, "m", closed=False, claim=True)]
+    join = Join(NOW, Unread(add=1), MessageRef(TicketKey(1, 9, 100), "m"), wakes=True)
+    assert repository.lookups == [Lookup(1, 9, 100, Scope.CONTACT, "m", closed=False, claim=True, join=join)]
     assert [(ticket.contact_id, ticket.is_group) for ticket in repository.tickets] == [(9, True)]
 
 
@@ -290,7 +302,7 @@ def test_a_ticket_of_another_connection_is_no_hindrance(route, rule):
 
     assert route(repository).ensure_can_open(KEY) is None
     assert repository.calls == ["load"]
-    assert repository.lookups == [Lookup(1, 10, 100)]
+    assert repository.lookups == [Lookup(1, 10, 100, foresees=True)]
 
 
 # --- accepting, closing, reopening, transferring --------------------------------------------------------------
@@ -352,6 +364,67 @@ def test_a_ticket_is_closed(route):
     assert a_ticket(status="closed", updated_at=NOW, closed_at=NOW) == actual
     assert repository.tickets == [actual]
     assert repository.calls == ["get", "commit"]
+
+
+def test_a_ticket_is_closed_as_it_was_seen(route):
+    """The store is told to demand that, as the ticket may change after the look."""
+    repository = Watched([a_ticket()])
+
+    actual = route(repository).close(1, 7, seen=a_ticket(unread_messages=9))
+
+    assert a_ticket(status="closed", updated_at=NOW, closed_at=NOW) == actual
+    assert repository.calls == ["get", "commit"]
+
+
+def test_a_ticket_that_a_message_has_joined_since_stays_open(route):
+    """The refusal shows the ticket as it is, and nothing is written."""
+    repository = Watched([a_ticket()])
+
+    with pytest.raises(ConflictError) as caught:
+        route(repository).close(1, 7, seen=a_ticket(updated_at=NOW - 9 * HOUR))
+
+    assert (a_ticket(), False) == (caught.value.ticket, caught.value.retryable)
+    assert (repository.calls, repository.tickets) == (["get"], [a_ticket()])
+
+
+def test_a_ticket_that_a_message_joins_after_the_look_stays_open(route):
+    """The write is refused, and the fresh look tells why."""
+    repository = Watched([a_ticket()])
+    repository.rivals.append(repository.by_rival(Reuse(a_ticket(), NOW, Reason.ACTIVE_ON_CONNECTION)))
+
+    with pytest.raises(ConflictError) as caught:
+        route(repository).close(1, 7, seen=a_ticket())
+
+    assert a_ticket(updated_at=NOW) == caught.value.ticket
+    assert repository.tickets == [caught.value.ticket]
+
+
+def test_a_closed_ticket_stays_as_it_is_whatever_was_seen_of_it(route):
+    """It is closed, which is all that was wanted."""
+    repository = Watched([a_closed_ticket()])
+
+    assert a_closed_ticket() == route(repository).close(1, 7, seen=a_ticket(updated_at=NOW - 9 * HOUR))
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (a_ticket(8), "seen must be ticket 7 of company 1, not 'ticket 8 of company 1'"),
+        (a_ticket("7"), "seen must be ticket 7 of company 1, not \"ticket '7' of company 1\""),
+        (a_ticket(company_id=2), "seen must be ticket 7 of company 1, not 'ticket 7 of company 2'"),
+        (7, "seen must be of type Ticket, not 7"),
+    ],
+    ids=["another", "of another type", "another company's", "no ticket"],
+)
+def test_what_was_seen_of_another_ticket_says_nothing_of_this_one(route, seen, told):
+    """It is refused before anything is asked."""
+    repository = Watched([a_ticket()])
+
+    with pytest.raises(InvalidMessageError) as caught:
+        route(repository).close(1, 7, seen=seen)
+
+    assert told == str(caught.value)
+    assert repository.calls == []
 
 
 def test_closing_twice_is_harmless(route):
@@ -634,7 +707,9 @@ def test_a_wish_that_a_rival_has_overtaken_is_refused_after_a_fresh_look(route, 
         pytest.param(
             a_closed_ticket(),
             BY_ID["reopen"],
-            ReopenIt(a_closed_ticket(), NOW - HOUR, Reason.REQUESTED, user_id=8, accepted=True, queue_id=6),
+            ReopenTicket(
+                a_closed_ticket(), NOW - HOUR, Reason.REQUESTED, user_id=8, accepted=True, queue_id=6
+            ),
             a_ticket(user_id=8, updated_at=NOW - HOUR),
             id="reopen, reopened",
         ),
@@ -650,7 +725,7 @@ def test_a_wish_that_a_rival_has_fulfilled_is_fulfilled(route, before, act, riva
 
 
 def test_a_race_is_run_again_until_it_is_won(route):
-    """After a lost race, and only then, the repository is told that what it saw is stale."""
+    """After a lost race, and only then, the repository is told that what it saw is stale; nothing joins by that look."""
     repository = Watched()
     repository.rivals = [lose, lose, lose]
 
@@ -659,7 +734,9 @@ def test_a_race_is_run_again_until_it_is_won(route):
     assert actual.outcome is Outcome.CREATED
     assert repository.calls == ["load", "commit"] * 4
     assert [lookup.overtaken for lookup in repository.lookups] == [False, True, True, True]
-    assert {attrs.evolve(lookup, overtaken=False) for lookup in repository.lookups} == {
+    join = Join(NOW, Unread(add=1), wakes=True)
+    assert [lookup.join for lookup in repository.lookups] == [join, None, None, None]
+    assert {attrs.evolve(lookup, overtaken=False, join=None) for lookup in repository.lookups} == {
         Lookup(1, 10, 100, closed=False, claim=True)
     }
 
@@ -738,28 +815,48 @@ def test_every_attempt_has_a_time_of_its_own(route):
 # --- what a router is made of ---------------------------------------------------------------------------------
 
 
-def test_a_policy_may_be_a_function_of_the_key(route):
-    """Each message is decided by the policy of its key, which in a group is the group's."""
+def test_a_policy_may_be_a_function_of_the_message(route):
+    """Each message is decided by the policy that the host has for it, by whatever the host knows of it."""
     asked = []
 
-    def choose(key: TicketKey) -> Policy:
-        asked.append(key)
-        return Policy(reopen=Reopen.always()) if key.contact_id == 9 else Policy()
+    def choose(message: InboundMessage) -> Policy:
+        asked.append(message)
+        return Policy(reopen=Reopen.always()) if message.data == "again" else Policy()
 
     repository = Watched([a_closed_ticket(7), a_closed_ticket(8, contact_id=9, is_group=True)])
+    messages = [a_message(), a_message(group_id=9, data="again")]
 
-    resolutions = route(repository, choose).resolve_many([a_message(), a_message(group_id=9)])
+    resolutions = route(repository, choose).resolve_many(messages)
+    explained = route(repository, choose).explain(messages[1])
 
     assert [Outcome.CREATED, Outcome.REOPENED] == [each.outcome for each in resolutions]
-    assert asked == [KEY, TicketKey(1, 9, 100)]
+    assert [True] * 3 == [one is two for one, two in zip(asked, [*messages, messages[1]], strict=True)]
+    assert Reopen.always() == explained.policy.reopen
+
+
+def test_what_the_desk_asks_for_asks_no_policy(route):
+    """There is no message that it could be asked with."""
+
+    def refuse(message: InboundMessage) -> Policy:
+        raise LookupError(message)
+
+    routes = route(Watched([a_ticket()]), refuse)
+
+    routes.ensure_can_open(ELSEWHERE)
+    assert [routes.find_active(KEY)] == routes.active_tickets(1, 10)
+    routes.accept(1, 7, a_ticket().user_id)
+    routes.transfer(1, 7, 200)
+    routes.close(1, 7)
+    assert 200 == routes.reopen(1, 7).connection_id
+    assert KEY == routes.open(KEY).key
 
 
 def test_a_policy_that_fails_leaves_nothing_written(route):
     """The host's own error comes through, before anything is read."""
     repository = Watched()
 
-    def fail(key: TicketKey) -> Policy:
-        raise LookupError(key)
+    def fail(message: InboundMessage) -> Policy:
+        raise LookupError(message.key)
 
     with pytest.raises(LookupError) as caught:
         route(repository, fail).resolve(a_message())
@@ -786,8 +883,8 @@ def test_a_function_that_answers_with_no_policy_is_refused(route):
 @pytest.mark.parametrize(
     ("settings", "field", "expected"),
     [
-        ({"policy": None}, "policy", "a Policy, or a function from a TicketKey to a Policy"),
-        ({"policy": "default"}, "policy", "a Policy, or a function from a TicketKey to a Policy"),
+        ({"policy": None}, "policy", "a Policy, or a function from an InboundMessage to a Policy"),
+        ({"policy": "default"}, "policy", "a Policy, or a function from an InboundMessage to a Policy"),
         ({"attempts": 10**9}, "attempts", "a whole number from 1 to 1000"),
         ({"attempts": 1001}, "attempts", "a whole number from 1 to 1000"),
         ({"attempts": 0}, "attempts", "a whole number from 1 to 1000"),
@@ -849,7 +946,7 @@ def test_the_default_clock_tells_the_present():
     ticket = ROUTERS["sync"](Watched()).open(KEY)
 
     assert before <= ticket.created_at <= datetime.now(UTC)
-    assert router.utc_now().utcoffset() == timedelta(0)
+    assert flows.utc_now().utcoffset() == timedelta(0)
 
 
 def test_the_default_policy_is_the_plain_one(route):
@@ -934,7 +1031,7 @@ def test_a_value_of_the_wrong_type_is_named(route, value, kind, words):
 def test_only_an_ignored_message_has_no_ticket():
     """The routers' last guard: an operation of the desk that ends without a ticket is a bug of ours."""
     with pytest.raises(AssertionError, match=r"^only an ignored message has no ticket$"):
-        router._with_change(Keep(a_ticket()), None)
+        flows._with_change(Keep(a_ticket()), None)
 
 
 @pytest.mark.parametrize(

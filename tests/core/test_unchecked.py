@@ -10,10 +10,10 @@ import pytest
 from attrs import evolve, field, fields, frozen
 from attrs.exceptions import FrozenInstanceError
 
-from ticketrouter.choices import Policy, Scope
+from ticketrouter._unchecked import unchecked
+from ticketrouter.choices import Scope
+from ticketrouter.decisions import Create, Join, Lookup, MessageRef, ReopenTicket, Reuse, Snapshot, Unread
 from ticketrouter.model import InboundMessage, Outcome, Reason, Resolution, Ticket, TicketKey
-from ticketrouter.policy import Create, Lookup, MessageRef, Reopen, Reuse, Snapshot, Touch, Touched
-from ticketrouter.unchecked import unchecked
 
 NOW = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 KEY = TicketKey(1, "contact", 3)
@@ -25,13 +25,14 @@ VALUES = [
     InboundMessage(1, "participant", 3, group_id="group", sent_at=NOW),
     TICKET,
     REF,
-    Lookup(1, "contact", 3, Scope.CONTACT, "wamid.1", closed=False, claim=True, overtaken=True),
+    Lookup(
+        1, "contact", 3, Scope.CONTACT, "wamid.1", closed=False, claim=True, overtaken=True, attaches=True
+    ),
     Snapshot((TICKET,), routed=TICKET, remembers=False),
-    Touch(InboundMessage(1, "contact", 3), Policy(), NOW, message_ref=REF),
-    Touched(TICKET, (TICKET,)),
+    Join(NOW, Unread(4), REF),
     Create(KEY, NOW, Reason.REQUESTED, is_group=True, user_id=4, message_ref=REF),
     Reuse(TICKET, NOW, Reason.ACTIVE_ON_CONNECTION),
-    Reopen(TICKET, NOW, Reason.WITHIN_REOPEN_WINDOW, queue_id=5),
+    ReopenTicket(TICKET, NOW, Reason.WITHIN_REOPEN_WINDOW, queue_id=5),
     Resolution(Outcome.REOPENED, Reason.WITHIN_REOPEN_WINDOW, (TICKET,), TICKET, TICKET),
 ]
 

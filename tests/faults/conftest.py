@@ -8,9 +8,9 @@ import pytest
 from attrs import frozen
 from sqlalchemy import URL, Engine
 
-from tests.backends import Databases
-from tests.faults.work import MAPPING, engine_for, warm_up
-from tests.races import set_rule
+from tests.support.backends import Databases
+from tests.support.faults.work import MAPPING, engine_for, warm_up
+from tests.support.races import set_rule
 from ticketrouter import UniqueRule
 
 

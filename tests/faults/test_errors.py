@@ -19,10 +19,10 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.backends import SQL_BACKENDS, Backend, SqlStore
-from tests.faults.boundaries import Boundaries
 from tests.faults.conftest import Place
-from tests.faults.work import KEY, WORKS, Work, error_of, left_in, message, once, prepare, until_done
+from tests.support.backends import SQL_BACKENDS, Backend, SqlStore
+from tests.support.faults.boundaries import Boundaries
+from tests.support.faults.work import KEY, WORKS, Work, error_of, left_in, message, once, prepare, until_done
 from ticketrouter import ContentionError, RepositoryError, TicketRouter, TicketRouterError, UniqueRule
 from ticketrouter.sqlalchemy import is_retryable
 
@@ -65,19 +65,13 @@ FAILURES = (
         True,
         closes=True,
     ),
-    Failure(
-        "deadlock", "mariadb", lambda: pymysql.err.OperationalError(1213, "deadlock"), ContentionError, True
-    ),
-    Failure(
-        "lock timeout", "mariadb", lambda: pymysql.err.OperationalError(1205, "wait"), ContentionError, True
-    ),
-    Failure(
-        "table full", "mariadb", lambda: pymysql.err.OperationalError(1114, "full"), RepositoryError, False
-    ),
+    Failure("deadlock", "mariadb", lambda: pymysql.OperationalError(1213, "deadlock"), ContentionError, True),
+    Failure("lock timeout", "mariadb", lambda: pymysql.OperationalError(1205, "wait"), ContentionError, True),
+    Failure("table full", "mariadb", lambda: pymysql.OperationalError(1114, "full"), RepositoryError, False),
     Failure(
         "connection lost",
         "mariadb",
-        lambda: pymysql.err.OperationalError(2013, "lost"),
+        lambda: pymysql.OperationalError(2013, "lost"),
         RepositoryError,
         True,
         closes=True,

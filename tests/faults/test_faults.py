@@ -19,10 +19,20 @@ import pytest
 from attrs import frozen
 from sqlalchemy import Engine, text
 
-from tests.faults.boundaries import Boundaries, die_at
 from tests.faults.conftest import Place
-from tests.faults.proxy import proxy_before
-from tests.faults.work import WORKS, Work, engine_for, error_of, left_in, once, prepare, until_done, warm_up
+from tests.support.faults.boundaries import Boundaries, die_at
+from tests.support.faults.proxy import proxy_before
+from tests.support.faults.work import (
+    WORKS,
+    Work,
+    engine_for,
+    error_of,
+    left_in,
+    once,
+    prepare,
+    until_done,
+    warm_up,
+)
 from ticketrouter import UniqueRule
 from ticketrouter.sqlalchemy import is_retryable
 
@@ -64,7 +74,7 @@ class Expected:
 def processes() -> ForkServerContext:
     """Where a process is forked from one that has imported everything, and holds no connection."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.boundaries", "psycopg", "pymysql"])
+    context.set_forkserver_preload(["tests.support.faults.boundaries", "psycopg", "pymysql"])
     return context
 
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
-from tests.backends import Backend, Databases, SqlStore
-from tests.sqlalchemy import whaticket
+from tests.support import whaticket
+from tests.support.backends import Backend, Databases, SqlStore
 from ticketrouter.sqlalchemy import TicketMapping, configure_sqlite
 
 

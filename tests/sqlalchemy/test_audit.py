@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Column, Integer, MetaData, Table, event
 
-from tests import desk
-from tests.sqlalchemy import whaticket
 from tests.sqlalchemy.conftest import Place
-from ticketrouter import RepositoryError, StatusScheme, UniqueRule
+from tests.support import desk, whaticket
+from ticketrouter import StatusScheme, UniqueRule
 from ticketrouter.sqlalchemy import DEFAULT_MAPPING, MappingError, TicketMapping
-from ticketrouter.sqlalchemy.audit import Audit, Check, Level, Observation, audit
+from ticketrouter.sqlalchemy.health.audit import Audit, Check, Level, Observation, audit
 
 SMALL = desk.Size(tickets=200, duplicates=3)
 RIGHT = {
@@ -75,6 +74,40 @@ def test_a_desk_with_the_right_index_is_sound(place: Place) -> None:
     assert [Level.OK] == levels(found, Check.COMPANION_TABLES)
 
 
+def test_anchors_by_which_somebody_else_may_guard_are_found(place: Place) -> None:
+    """They are named after no table that is there, and have the columns of anchors."""
+    mapping = opened(place)
+    mapping.metadata.create_all(place.engine)
+    columns = {column.name: column.type for column in mapping.anchors.columns}
+    of_another_kind = dict.fromkeys(("id", "anchor"), Integer())
+    others: dict[str, dict[str, Any]] = {
+        "tickets_v1_anchors": columns,  # of an older version, or another prefix
+        "old_anchors": columns,
+        "Contacts_anchors": columns,  # of a tickets table of that name
+        "ships_anchors": of_another_kind,
+        "anchors_of_somebody": columns,
+    }
+    metadata = MetaData()
+    for name, types in others.items():
+        Table(name, metadata, *(Column(column, type_) for column, type_ in types.items()))
+    metadata.create_all(place.engine)
+
+    found = seen(audited(place, mapping), Check.COMPANION_TABLES, Level.FINDING)
+
+    assert found.count == 2
+    assert found.text.startswith("old_anchors, tickets_v1_anchors: anchors that are named after no table")
+    assert found.text.endswith(f"guards by {mapping.anchors.name}")
+
+
+def test_anchors_of_tables_that_are_there_are_no_finding(place: Place) -> None:
+    """Two tickets tables in one schema have their own."""
+    mapping = opened(place)
+    mapping.metadata.create_all(place.engine)
+    TicketMapping.own(prefix="second_").metadata.create_all(place.engine)
+
+    assert [Level.OK] == levels(audited(place, mapping), Check.COMPANION_TABLES)
+
+
 def test_each_fault_of_the_rows_is_found(place: Place) -> None:
     """Duplicates, unknown words, orphans, rows of another company and groups that are none, with their ids."""
     mapping = opened(
@@ -92,7 +125,8 @@ def test_each_fault_of_the_rows_is_found(place: Place) -> None:
 
     statuses = seen(found, Check.STATUSES, Level.FINDING)
     assert statuses.count == 2
-    assert statuses.examples == ({"status": "rating", "tickets": 2},)
+    assert statuses.examples == ({"status": "rating", "tickets": 2, "counts_as": "closed"},)
+    assert "StatusScheme(also_closed=...)" in statuses.advice
     duplicates = seen(found, Check.DUPLICATES, Level.FINDING)
     assert duplicates.count == 4
     # 41 is alone on its connection; 81 meets 161, which is pending there.
@@ -135,12 +169,44 @@ def test_the_worst_key_comes_first_and_connections_are_counted(place: Place) -> 
     assert len(by_connection.examples) == 1
 
 
-def test_a_word_that_is_said_to_be_closed_is_no_finding(place: Place) -> None:
-    """`closed` names the words that a desk has besides the scheme's."""
+@pytest.mark.parametrize("side", ["also_closed", "final"])
+def test_a_word_that_is_said_to_be_closed_is_no_finding(place: Place, side: str) -> None:
+    """`also_closed` and `final` name the words that a desk has besides the one that closing gives."""
     mapping = opened(place, "UPDATE \"Tickets\" SET status = 'nps' WHERE id = 1")
+    words: dict[str, Any] = {side: {"nps"}}
+    named = TicketMapping.whaticket(mapping.table, statuses=StatusScheme(**words))
 
     assert [Level.FINDING] == levels(audited(place, mapping), Check.STATUSES)
-    assert [Level.OK] == levels(audited(place, mapping, closed=["nps"]), Check.STATUSES)
+    assert [Level.OK] == levels(audited(place, named), Check.STATUSES)
+
+
+def _without_status(place: Place, *ids: int) -> list[str]:
+    """Take the status from some tickets; SQLite does not let a column be NULL afterwards, so there it is no word."""
+    allow = {
+        "postgresql": ['ALTER TABLE "Tickets" ALTER COLUMN status DROP NOT NULL'],
+        "mariadb": ['ALTER TABLE "Tickets" MODIFY status VARCHAR(255) NULL'],
+    }
+    none = "NULL" if place.database in allow else "''"
+    return [*allow.get(place.database, []), f'UPDATE "Tickets" SET status = {none} WHERE id IN {ids}']
+
+
+def test_all_unknown_words_are_counted_though_few_are_shown(place: Place) -> None:
+    """However many there are, the finding says how many words, and how many tickets; none at all is one of them."""
+    mapping = opened(
+        place,
+        *(f"UPDATE \"Tickets\" SET status = 'word {n}' WHERE id = {n}" for n in range(1, 61)),
+        "UPDATE \"Tickets\" SET status = 'word 1' WHERE id IN (70, 71)",
+        *_without_status(place, 80, 81, 82, 83),
+    )
+
+    found = seen(audited(place, mapping, examples=2), Check.STATUSES, Level.FINDING)
+
+    assert found.count == 66
+    assert found.text.startswith("61 statuses that the scheme does not know")
+    assert found.examples == (
+        {"status": "(none)", "tickets": 4, "counts_as": "closed"},
+        {"status": "word 1", "tickets": 3, "counts_as": "closed"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,19 +251,98 @@ def test_an_index_that_is_not_what_its_name_says_is_shown(
     assert index.examples[0]["columns"][:3] == ["contactId", "companyId", "whatsappId"]
 
 
-def test_an_index_about_other_words_than_the_schemes_is_a_finding(place: Place) -> None:
-    """What the detection refuses, the audit reports; the rule is then unknown."""
-    if place.database == "mariadb":
-        rule = next(rule for rule in whaticket.RULES if rule.name == "generated-key")
-    else:
-        rule = next(rule for rule in whaticket.RULES if rule.name == "in-rating")
+def test_an_index_about_more_words_than_the_schemes_is_a_finding(place: Place) -> None:
+    """It is the rule, and a ticket that is rating leaves no room beside it: that is told before a message meets it."""
+    name = "generated-rating" if place.database == "mariadb" else "in-rating"
+    rule = next(rule for rule in whaticket.RULES if rule.name == name)
     with place.begin() as connection:
         mapping = TicketMapping.whaticket(whaticket.build(connection, whaticket.SAAS, rule))
 
     found = audited(place, mapping)
 
-    assert found.unique_rule is None
-    assert "rating" in seen(found, Check.UNIQUE_RULE, Level.FINDING).text
+    assert found.unique_rule is UniqueRule.ACTIVE_PER_CONNECTION
+    assert "none beside a ticket that is rating" in seen(found, Check.UNIQUE_RULE, Level.FINDING).text
+
+
+NARROW = {
+    "mariadb": (
+        'ALTER TABLE "Tickets" ADD COLUMN "deletedAt" DATETIME',
+        RIGHT["mariadb"].replace("active", "live").replace("')", '\') AND "deletedAt" IS NULL'),
+    )
+} | dict.fromkeys(
+    ("postgresql", "sqlite"),
+    (
+        'ALTER TABLE "Tickets" ADD COLUMN "deletedAt" TIMESTAMP',
+        RIGHT["sqlite"].replace("one_active", "one_live") + ' AND "deletedAt" IS NULL',
+    ),
+)
+
+
+def test_an_index_that_leaves_out_deleted_rows_is_told_by_its_column(place: Place) -> None:
+    """It is no rule, and the audit says by which column it is too narrow."""
+    mapping = opened(place, *NARROW[place.database], size=desk.Size(tickets=200, duplicates=0))
+
+    found = audited(place, mapping)
+
+    assert found.unique_rule is UniqueRule.NONE
+    index = seen(found, Check.UNIQUE_INDEXES, Level.FINDING)
+    assert index.text == (
+        "one_live is no rule on active tickets: whether a ticket is in it depends on deletedAt"
+    )
+
+
+def test_an_index_that_leaves_out_an_active_word_is_told_by_the_word(place: Place) -> None:
+    """The scheme calls rating active, and the index does not have it."""
+    mapping = opened(place, RIGHT[place.database], size=desk.Size(tickets=200, duplicates=0))
+    scheme = StatusScheme(active=frozenset({"open", "pending", "rating"}))
+
+    found = audited(place, TicketMapping.whaticket(mapping.table, statuses=scheme))
+
+    assert found.unique_rule is UniqueRule.NONE
+    assert "one_active is no rule on active tickets: it leaves out the active tickets that are rating" in [
+        each.text for each in found.observations
+    ]
+
+
+def test_beside_the_rule_a_further_index_is_a_note(place: Place) -> None:
+    """What is no rule does no harm where another index is."""
+    mapping = opened(
+        place, *NARROW[place.database], RIGHT[place.database], size=desk.Size(tickets=200, duplicates=0)
+    )
+
+    found = audited(place, mapping)
+
+    assert found.unique_rule is UniqueRule.ACTIVE_PER_CONNECTION
+    assert "depends on deletedAt" in seen(found, Check.UNIQUE_INDEXES, Level.NOTE).text
+
+
+def test_an_index_with_the_group_in_it_leaves_no_room_for_ever(place: Place) -> None:
+    """It is no rule, as a contact may be a group and a person, and yet a closed ticket is in the way of the next."""
+    found = audited(place, place.whaticket(whaticket.SAAS, whaticket.AND_GROUP))
+
+    assert found.unique_rule is UniqueRule.NONE
+    index = seen(found, Check.UNIQUE_INDEXES, Level.FINDING)
+    assert "leaves no room for a second ticket once the first is closed" in index.text
+    assert "by isGroup" in index.text
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_rule_that_the_rows_contradict_is_not_called_right(place: Place) -> None:
+    """An index that is damaged, or was written around, is no "ok" beside duplicates."""
+    mapping = opened(place, RIGHT["postgresql"], size=desk.Size(tickets=200, duplicates=0))
+    switch = "UPDATE pg_index SET indisready = {} WHERE indexrelid = CAST('one_active' AS regclass)"
+    for ready in ("false", "true"):
+        with place.begin() as connection:
+            connection.exec_driver_sql(switch.format(ready))
+        with place.begin() as connection:
+            if ready == "false":
+                for _ in range(2):
+                    whaticket.insert(connection, companyId=1, contactId=5, whatsappId=1, isGroup=False)
+
+    found = audited(place, mapping)
+
+    assert [Level.FINDING] == levels(found, Check.DUPLICATES)
+    assert "the rows contradict it" in seen(found, Check.UNIQUE_RULE, Level.FINDING).text
 
 
 def test_without_an_index_by_contact_each_message_reads_the_whole_table(place: Place) -> None:
@@ -333,7 +478,7 @@ def test_what_cannot_be_looked_at_is_a_typed_error(place: Place) -> None:
         audited(place, mapping)
     with place.begin() as connection:
         desk.run(connection, 'CREATE TABLE "Tickets" (id INTEGER PRIMARY KEY)')
-    with pytest.raises(RepositoryError):
+    with pytest.raises(MappingError, match=r"no column Tickets.status \(status\)"):
         audited(place, mapping)
 
 

@@ -9,20 +9,21 @@ import re
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 import pytest
 from attrs import evolve, frozen
-from sqlalchemy import Connection, create_engine, select, text
+from sqlalchemy import Connection, create_engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from tests.backends import ONE_PER_DATABASE, SQL_BACKENDS, Backend
 from tests.sqlalchemy.conftest import Place
-from tests.sqlalchemy.whaticket import DATABASES
+from tests.support.backends import ONE_PER_DATABASE, SQL_BACKENDS, Backend
+from tests.support.waiting import until_somebody_waits
+from tests.support.whaticket import DATABASES
 from ticketrouter import (
     ConflictError,
     ContentionError,
@@ -36,7 +37,7 @@ from ticketrouter import (
     TicketRouter,
     TicketRouterError,
 )
-from ticketrouter.policy import Reuse, Unread
+from ticketrouter.decisions import Reuse, Unread
 from ticketrouter.sqlalchemy import MappingError, SQLAlchemyTicketRepository, TicketMapping, configure_sqlite
 from ticketrouter.testing import Store
 
@@ -189,30 +190,84 @@ def test_a_table_that_is_not_there_is_told(place: Place) -> None:
 @every_database
 @pytest.mark.parametrize("what", ["tickets", "message_ids"])
 def test_a_table_that_is_dropped_later_is_told(place: Place, mapping: TicketMapping, what: str) -> None:
-    """A table that goes while the program runs is an error of ours, with the driver's as its cause."""
-    with place.begin() as connection:
+    """A table that goes while a connection is in use is an error of ours.
+
+    The driver's is its cause; on SQLite, where the transaction goes on, we look again and name the table.
+    """
+    again = place.database == "sqlite"
+    kind, words = (
+        (MappingError, f"ticketrouter_{what}") if again else (RepositoryError, "the database refused")
+    )
+    with place.engine.connect() as connection:
         router(connection, mapping).resolve(MESSAGE)
-    with place.begin() as connection:
+        connection.commit()
         connection.execute(text(f"DROP TABLE ticketrouter_{what}"))
-    complaint = pytest.raises(RepositoryError, match="the database refused a statement")
-    with place.engine.connect() as connection, complaint as error:
-        router(connection, mapping).resolve(evolve(MESSAGE, message_id="m"))
+        connection.commit()
+        with pytest.raises(kind, match=words) as error:
+            router(connection, mapping).resolve(evolve(MESSAGE, message_id="m"))
 
     assert not error.value.retryable
-    assert isinstance(error.value.__cause__, SQLAlchemyError)
+    assert again or isinstance(error.value.__cause__, SQLAlchemyError)
     assert_tells_nobody(error.value)
 
 
 @every_database
-def test_without_the_companion_of_message_ids_a_host_dedupes_itself(place: Place) -> None:
-    """Where the table of message ids was never made, a redelivery is a message like any other."""
+@pytest.mark.parametrize("what", ["tickets", "message_ids"])
+def test_a_table_that_is_dropped_is_named_to_the_next_connection(
+    place: Place, mapping: TicketMapping, what: str
+) -> None:
+    """Each connection asks anew: the error names the table to create, and made again it is used."""
+    again = evolve(MESSAGE, message_id="m")
+    with place.begin() as connection:
+        router(connection, mapping).resolve(MESSAGE)
+    with place.begin() as connection:
+        connection.execute(text(f"DROP TABLE ticketrouter_{what}"))
+    with place.begin() as connection:
+        with pytest.raises(MappingError, match=f"ticketrouter_{what}.*: create it") as error:
+            router(connection, mapping).resolve(again)
+
+        assert 1 == connection.execute(select(1)).scalar_one()
+    assert not error.value.retryable
+    assert_tells_nobody(error.value)
+    with place.begin() as connection:
+        mapping.metadata.create_all(connection)
+        outcomes = [router(connection, mapping).resolve(again).outcome for _ in range(2)]
+
+    first = Outcome.CREATED if what == "tickets" else Outcome.REUSED
+    assert [first, Outcome.DUPLICATE] == outcomes
+
+
+@every_database
+def test_without_the_companion_of_message_ids_nothing_is_written(place: Place) -> None:
+    """Where the table of message ids was never made, the error gives the statement that makes it."""
     mapping = TicketMapping.own()
     with place.begin() as connection:
         mapping.table.create(connection)
+        with pytest.raises(MappingError, match="remember_messages=False") as error:
+            router(connection, mapping).resolve(evolve(MESSAGE, message_id="m"))
+
+        assert [] == connection.execute(select(mapping.table.c.id)).all()
+        for statement in str(error.value).partition("\n")[2].rstrip().rstrip(";").split(";\n"):
+            connection.execute(text(statement))
+    with place.begin() as connection:
         first, again = (
             router(connection, mapping).resolve(evolve(MESSAGE, message_id="m")) for _ in range(2)
         )
 
+    assert (Outcome.CREATED, Outcome.DUPLICATE) == (first.outcome, again.outcome)
+
+
+@every_database
+def test_where_no_message_is_remembered_a_host_dedupes_itself(place: Place) -> None:
+    """By remember_messages=False no table of message ids is made, and a redelivery is a message like any other."""
+    mapping = TicketMapping.own(remember_messages=False)
+    with place.begin() as connection:
+        mapping.metadata.create_all(connection)
+        first, again = (
+            router(connection, mapping).resolve(evolve(MESSAGE, message_id="m")) for _ in range(2)
+        )
+
+        assert not inspect(connection).has_table("ticketrouter_message_ids")
     assert (Outcome.CREATED, Outcome.REUSED) == (first.outcome, again.outcome)
 
 
@@ -300,25 +355,11 @@ def deadlocked(place: Place, mapping: TicketMapping, ticket: Ticket, host: Conne
         wait = text("UPDATE work SET done = 2 WHERE id = 1")
         thread = threading.Thread(target=other.execute, args=[wait])
         thread.start()
-        until_somebody_waits(place)
+        until_somebody_waits(place.engine)
         yield
         host.rollback()
         thread.join(30)
         transaction.rollback()
-
-
-def until_somebody_waits(place: Place) -> None:
-    questions = {
-        "postgresql": "SELECT COUNT(*) FROM pg_locks WHERE NOT granted",
-        "mariadb": "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
-    }
-    pause = threading.Event()
-    with place.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watcher:
-        for _ in range(1000):
-            if watcher.execute(text(questions[place.database])).scalar_one():
-                return
-            pause.wait(0.01)
-    raise AssertionError("nobody waits")
 
 
 @contextmanager
@@ -381,7 +422,14 @@ FAULTS = (
     Fault("connection cut", "postgresql", cut, RepositoryError, "57P01", Left.NO_CONNECTION),
     Fault("connection cut", "mariadb", cut, RepositoryError, "2006|2013", Left.NO_CONNECTION),
 )
-RETRYABLE = {"lock timeout", "deadlock", "serialization failure", "record has changed", "connection cut"}
+RETRYABLE = {
+    "lock timeout",
+    "statement timeout",
+    "deadlock",
+    "serialization failure",
+    "record has changed",
+    "connection cut",
+}
 
 
 @pytest.mark.parametrize(
@@ -435,18 +483,14 @@ def what_is_left(host: Connection) -> Left:
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-@pytest.mark.parametrize("driver", ["as SQLAlchemy has it", "configured"])
-def test_a_busy_sqlite_is_contention(place: Place, mapping: TicketMapping, driver: str) -> None:
+def test_a_busy_sqlite_is_contention(place: Place, mapping: TicketMapping) -> None:
     """Where another connection writes, the error is ours and says that all may be run again."""
     with place.begin() as connection:
         router(connection, mapping).resolve(MESSAGE)
     engine = create_engine(place.url, poolclass=NullPool, connect_args={"timeout": 0})
-    advice: Any = pytest.warns(UserWarning, match=r"configure_sqlite\(engine\)")
-    if driver == "configured":
-        configure_sqlite(engine, busy_timeout=0)
-        advice = nullcontext()
+    configure_sqlite(engine, busy_timeout=0)
     complaint = pytest.raises(ContentionError, match=r"\(code 5\)")
-    with place.begin(), engine.connect() as host, advice, complaint as error:
+    with place.begin(), engine.connect() as host, complaint as error:
         router(host, mapping).resolve(MESSAGE)
 
     assert error.value.retryable

@@ -21,22 +21,24 @@ from sqlalchemy import (
     Uuid,
     create_engine,
     event,
+    inspect,
     select,
     text,
 )
 from sqlalchemy.exc import OperationalError
 
-from tests.backends import ONE_PER_DATABASE, Databases
-from tests.races import Cell, racetrack, set_rule
 from tests.sqlalchemy.test_odd_hosts import NOON, a_mapping, a_table, made
+from tests.support.backends import ONE_PER_DATABASE, Databases
+from tests.support.races import Cell, racetrack, set_rule
 from ticketrouter import InboundMessage, Outcome, Policy, Snapshot, TicketRouter, UniqueRule, decide
-from ticketrouter.policy import Create, Lookup, Touch
+from ticketrouter.decisions import Create, Lookup
 from ticketrouter.sqlalchemy import (
     MappingError,
     SQLAlchemyTicketRepository,
     TicketMapping,
     configure_sqlite,
 )
+from ticketrouter.sqlalchemy.schema import anchors_name
 
 HERE, THERE = InboundMessage(1, 5, 10), InboundMessage(1, 5, 11)
 SERVERS = ("postgresql", "mariadb")
@@ -83,7 +85,7 @@ def test_what_was_once_old_is_not_trusted_later(
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
 def test_a_look_that_nobody_has_overtaken_is_trusted(databases: Databases, isolation: str) -> None:
-    """A new ticket takes no locking read: nobody is kept from inserting beside it."""
+    """A new ticket takes no locking look before it is there: two of them cannot each keep the other from inserting."""
     cell = Cell("mariadb", isolation, UniqueRule.NONE, old_snapshot=True)
     sent: list[str] = []
     with racetrack(databases, cell) as (engine, mapping), engine.connect() as late:
@@ -94,11 +96,11 @@ def test_a_look_that_nobody_has_overtaken_is_trusted(databases: Databases, isola
         late.commit()
 
     assert [Outcome.CREATED] * 2 == [each.outcome for each in found]
-    assert not [statement for statement in sent if "FOR UPDATE" in statement]
+    assert not [each for each in sent if each.startswith("SELECT") and "FOR UPDATE" in each]
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
-@pytest.mark.parametrize("word", ["INSERT INTO ticketrouter_anchors", "FROM ticketrouter_tickets"])
+@pytest.mark.parametrize("word", ["INSERT INTO ticketrouter_tickets_anchors", "FROM ticketrouter_tickets"])
 def test_a_batch_that_somebody_has_overtaken_looks_again(
     databases: Databases, isolation: str, word: str
 ) -> None:
@@ -113,9 +115,9 @@ def test_a_batch_that_somebody_has_overtaken_looks_again(
                 rivals.append(None)  # his own statements are none of these
                 rivals[0] = _routed(engine, mapping, batch[3])
 
+        _routed(engine, mapping, InboundMessage(1, 99, 10))
         with engine.begin() as connection:
-            router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
-            router.resolve(InboundMessage(1, 99, 10))
+            router = _begun(connection, mapping)
             event.listen(connection, "before_cursor_execute", rival)
             found = router.resolve_many(batch)
             again = router.resolve_many(batch)
@@ -138,7 +140,7 @@ def test_a_dirty_read_is_not_trusted(databases: Databases, *, many: bool) -> Non
         made: list[Any] = []
 
         def go_on(*about: Any) -> None:
-            if "INSERT INTO ticketrouter_anchors" in about[2] and not made:
+            if "INSERT INTO ticketrouter_tickets_anchors" in about[2] and not made:
                 made.append(repository.commit(decision))
                 rival.commit()
 
@@ -228,7 +230,7 @@ def test_batches_over_the_same_contacts_neither_double_nor_wait_in_a_circle(
 
 @pytest.mark.parametrize("database", ["postgresql", "sqlite", "mariadb"])
 def test_a_batch_costs_the_same_statements_without_a_rule(databases: Databases, database: str) -> None:
-    """In batches of 10, 100 and 1,000, half of them for new tickets; MariaDB looks at the anchors before and after."""
+    """In batches of 10, 100 and 1,000, half of them for new tickets; MariaDB looks at the anchors before and after, and at rivals."""
     counts = []
     for length in (5, 50, 500):
         isolation = "SERIALIZABLE" if database == "sqlite" else "READ COMMITTED"
@@ -247,41 +249,111 @@ def test_a_batch_costs_the_same_statements_without_a_rule(databases: Databases, 
         assert ([Outcome.REUSED] * length) + ([Outcome.CREATED] * length) == [each.outcome for each in found]
         counts.append(len(sent))
 
-    assert [{"postgresql": 7, "sqlite": 7, "mariadb": 11}[database]] * 3 == counts, sent
+    assert [{"postgresql": 9, "sqlite": 8, "mariadb": 14}[database]] * 3 == counts, sent
 
 
-@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-def test_a_lock_is_refused_where_what_follows_may_be_older(databases: Databases, level: str) -> None:
-    """An active ticket is joined all the same: that takes no lock."""
-    cell = Cell("postgresql", level, UniqueRule.NONE, old_snapshot=False, advisory=True)
+# --- what must be there ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("database", SERVERS)
+def test_without_anchors_nobody_is_claimed_until_they_are_there(databases: Databases, database: str) -> None:
+    """The error has the DDL for this database, which cures it at the next use; a ticket that is there is joined."""
+    cell = Cell(database, "READ COMMITTED", UniqueRule.NONE, old_snapshot=False)
     with racetrack(databases, cell) as (engine, mapping):
-        with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
-            TicketRouter(SQLAlchemyTicketRepository(connection, mapping)).resolve(HERE)
-            connection.commit()
+        first = _routed(engine, mapping, HERE)
+        unguarded = create_engine(engine.url)
         with engine.begin() as connection:
+            mapping.anchors.drop(connection)
+        told = []
+        with unguarded.begin() as connection:
             router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
             joined = router.resolve(HERE)
-            with pytest.raises(MappingError, match=f"use READ COMMITTED .it is {level}."):
-                router.resolve(THERE)
-            with pytest.raises(MappingError, match=f"use READ COMMITTED .it is {level}."):
-                router.open(THERE.key)
+            for work in (
+                lambda: router.resolve(THERE),
+                lambda: router.resolve_many([THERE, HERE]),
+                lambda: router.open(THERE.key),
+                lambda: router.merge_contacts(1, 5, 6),
+            ):
+                with pytest.raises(MappingError, match=f"create {mapping.anchors.name} with") as error:
+                    work()
+                told.append(str(error.value))
             active = router.active_tickets(1, 5)
+        _, statement = told[0].split("\n", 1)
+        with unguarded.begin() as connection:
+            connection.exec_driver_sql(statement.removesuffix(";"))
+            cured = TicketRouter(SQLAlchemyTicketRepository(connection, mapping)).resolve(THERE)
+        unguarded.dispose()
 
-    assert (Outcome.REUSED, [joined.ticket]) == (joined.outcome, active)
+    assert (Outcome.REUSED, [joined.ticket], first.id) == (joined.outcome, active, joined.ticket.id)
+    assert 1 == len(set(told))
+    assert Outcome.CREATED is cured.outcome
 
 
-def test_a_lock_costs_no_statement_of_its_own(databases: Databases) -> None:
-    """PostgreSQL takes it with the look that meets no ticket, and looks again."""
-    cell = Cell("postgresql", "READ COMMITTED", UniqueRule.NONE, old_snapshot=False, advisory=True)
-    sent: list[str] = []
-    with racetrack(databases, cell) as (engine, mapping), engine.begin() as connection:
+@pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
+def test_without_the_table_a_message_that_has_an_id_is_refused(databases: Databases, backend: Any) -> None:
+    """Messages without ids need no table; the DDL that is told cures it at the next use; the host's work goes on."""
+    engine, mapping = create_engine(databases.new(backend.database)), TicketMapping.own()
+    if backend.database == "sqlite":
+        configure_sqlite(engine)
+    mapping.table.create(engine)
+    message = evolve(HERE, message_id="m")
+    with engine.begin() as connection:
         router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
-        router.resolve(HERE)
-        event.listen(connection, "before_cursor_execute", lambda *about: sent.append(about[2]))
-        found = [router.resolve(THERE), router.resolve(THERE)]
+        first = router.resolve(HERE)
+        told = []
+        for work in (lambda: router.resolve(message), lambda: router.resolve_many([THERE, message])):
+            with pytest.raises(MappingError, match=f"{mapping.message_ids.name} is missing") as error:
+                work()
+            told.append(str(error.value))
+        forgotten = SQLAlchemyTicketRepository(connection, mapping).forget_messages(NOON)
+    _, statements = told[0].split("\n", 1)
+    with engine.begin() as connection:
+        for statement in filter(None, statements.split(";\n")):
+            connection.exec_driver_sql(statement.removesuffix(";"))
+    with engine.begin() as connection:
+        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+        found = [router.resolve(message), router.resolve(message)]
+    engine.dispose()
+    databases.drop(engine.url)
 
-    assert [Outcome.CREATED, Outcome.REUSED] == [each.outcome for each in found]
-    assert 4 == len(sent), sent
+    assert [Outcome.CREATED, Outcome.REUSED, Outcome.DUPLICATE] == [each.outcome for each in (first, *found)]
+    assert 2 == found[-1].ticket.unread_messages
+    assert (1, 0) == (len(set(told)), forgotten)
+
+
+@pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
+def test_message_ids_that_are_not_remembered_are_ignored(databases: Databases, backend: Any) -> None:
+    """Then no table is needed or made, and a redelivery is a message like any other."""
+    engine = create_engine(databases.new(backend.database))
+    if backend.database == "sqlite":
+        configure_sqlite(engine)
+    mapping = TicketMapping.own(remember_messages=False)
+    mapping.metadata.create_all(engine)
+    message = evolve(HERE, message_id="m")
+    with engine.begin() as connection:
+        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+        found = [router.resolve(message), router.resolve(message), *router.resolve_many([message, message])]
+        moved = router.move_connection(1, 10, 11)
+        forgotten = SQLAlchemyTicketRepository(connection, mapping).forget_messages(NOON)
+        tables = set(inspect(connection).get_table_names()) - {"sqlite_sequence"}
+    engine.dispose()
+    databases.drop(engine.url)
+
+    assert [Outcome.CREATED] + [Outcome.REUSED] * 3 == [each.outcome for each in found]
+    assert 4 == found[-1].ticket.unread_messages
+    assert {mapping.table.name, mapping.anchors.name} == tables
+    assert (1, 0) == (len(moved.repoints), forgotten)
+
+
+@pytest.mark.parametrize("name", ["t", "t" * 55, "t" * 56, "é" * 40, "t" * 80])
+def test_anchors_are_named_after_their_table(name: str) -> None:
+    """In as many bytes as every database keeps, and no two tables share a name."""
+    found = anchors_name(name)
+
+    assert found.endswith("_anchors")
+    assert len(found.encode()) <= 63
+    assert found != anchors_name(name + "x")
+    assert (found == f"{name}_anchors") is (len(name.encode()) <= 55)
 
 
 # --- SQLite: the write lock is claim enough -------------------------------------------------------------------
@@ -298,37 +370,19 @@ def _unguarded(path: Path, *, configured: bool, **options: Any) -> tuple[Engine,
     return engine, mapping
 
 
-@pytest.mark.filterwarnings("ignore:this SQLite engine reads outside:UserWarning")
-@pytest.mark.parametrize("configured", [True, False])
-def test_a_touch_that_met_nothing_has_the_write_lock(tmp_path: Path, *, configured: bool) -> None:
-    """An `UPDATE` takes it whether or not it finds a row, so that nobody can have come after the look."""
-    engine, mapping = _unguarded(tmp_path, configured=configured)
+def test_who_has_joined_nothing_has_the_write_lock(tmp_path: Path) -> None:
+    """Whether or not it finds a row, so that nobody can have come after the look."""
+    engine, mapping = _unguarded(tmp_path, configured=True)
     rival = create_engine(engine.url, connect_args={"timeout": 0})
     with engine.begin() as connection:
         repository = SQLAlchemyTicketRepository(connection, mapping)
-        seen = repository.touch(Touch(HERE, Policy(), NOON))
+        seen = repository.load(Lookup.of(HERE, Policy(), NOON))
         with pytest.raises(OperationalError, match="locked"), rival.begin() as other:
             other.execute(text(f"UPDATE {mapping.table.name} SET status = 'open'"))
     engine.dispose()
     rival.dispose()
 
     assert Snapshot(unique_rule=UniqueRule.NONE) == seen
-
-
-@pytest.mark.filterwarnings("ignore:this SQLite engine reads outside:UserWarning")
-@pytest.mark.parametrize(("configured", "anchors"), [(True, 0), (False, 1)])
-def test_an_anchor_is_written_where_the_transaction_has_no_lock_yet(
-    tmp_path: Path, *, configured: bool, anchors: int
-) -> None:
-    """A message with an id looks first: `configure_sqlite` has begun with the lock, other hosts have not."""
-    engine, mapping = _unguarded(tmp_path, configured=configured)
-    with engine.begin() as connection:
-        router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
-        router.resolve(InboundMessage(1, 5, 10, message_id="m"))
-        rows = connection.execute(select(mapping.anchors)).all()
-    engine.dispose()
-
-    assert anchors == len(rows)
 
 
 @pytest.mark.parametrize("message_id", [None, "m"])
@@ -339,7 +393,8 @@ def test_a_driver_that_begins_nothing_keeps_no_lock(tmp_path: Path, message_id: 
         TicketRouter(SQLAlchemyTicketRepository(connection, mapping)).resolve(
             evolve(HERE, message_id=message_id)
         )
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    configure_sqlite(engine)
+    engine.dispose()
     found = _routed(engine, mapping, evolve(HERE, message_id=message_id))
     engine.dispose()
 

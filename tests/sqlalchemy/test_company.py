@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from tests.sqlalchemy.conftest import Place
-from tests.sqlalchemy.whaticket import (
+from tests.support.whaticket import (
     AGENT,
     DATABASES,
     GENERATED,
@@ -38,7 +38,7 @@ from ticketrouter import (
     TicketKey,
     TicketRouter,
 )
-from ticketrouter.policy import Create, MessageRef
+from ticketrouter.decisions import Create, MessageRef
 from ticketrouter.sqlalchemy import MappingError, SQLAlchemyTicketRepository, TicketMapping
 
 CASES = [
@@ -75,9 +75,10 @@ def everything(place: Place, mapping: TicketMapping, rule: Rule) -> None:
             router.active_tickets(1, PERSON)
             router.find_active(ticket.key)
             router.explain(first)
+            router.explain(InboundMessage(1, PERSON, 10))
             with pytest.raises(ActiveTicketExistsError):
                 router.ensure_can_open(ticket.key)
-            repository.get_current(1, ticket.id)
+            repository.get(1, ticket.id, current=True)
             with suppress(BlockedBySchemaError):
                 router.resolve(InboundMessage(1, PERSON, 13))
             router.close(1, ticket.id)
@@ -116,10 +117,8 @@ def everything(place: Place, mapping: TicketMapping, rule: Rule) -> None:
 CALLED = {
     "load",
     "get",
-    "get_current",
-    "touch",
     "commit",
-    "touch_many",
+    "refusal",
     "load_many",
     "commit_many",
     "survey_move",
@@ -153,7 +152,7 @@ def places_of(table: str, statement: str) -> int:
 
 def conditions(column: str, statement: str) -> int:
     """Count how often it compares, or gives, the column: with a value, a row that was sent, or what such led to."""
-    value = r"[%:?(]|\$|ticketrouter_(?:sent|locked)\.company_id|[`]?ticketrouter_message_ids[`]?\.company_id"
+    value = r"[%:?(]|\$|ticketrouter_(?:sent|locked|chosen)\.company_id|[`]?ticketrouter_message_ids[`]?\.company_id"
     compared = re.findall(rf'["`]?\b{column}["`]?\s*(?:=|IS NOT DISTINCT FROM|IS)\s*(?:{value})', statement)
     given = re.findall(rf'INSERT INTO [^()]+\([^()]*["`]?\b{column}\b["`]?[^()]*\)', statement)
     return len(compared) + len(given)
@@ -173,8 +172,10 @@ def test_every_statement_carries_the_company(place: Place, rule: Rule) -> None:
     for statement in of_tickets:
         if "ticketrouter_rows" in statement or "ticketrouter_taken" in statement:
             continue  # the question what an index does to made-up rows reads no row
+        if "AS ticketrouter_words" in statement and "FROM `Tickets` WHERE 1 = 0 UNION ALL" in statement:
+            continue  # nor does the question which words the status column takes for equal
         assert 0 < places_of("Tickets", statement) <= conditions("companyId", statement), statement
-    for companion in ("ticketrouter_message_ids", "ticketrouter_anchors"):
+    for companion in ("ticketrouter_message_ids", "ticketrouter_tickets_anchors"):
         for statement in about(companion, sent):
             if "information_schema" not in statement and "sqlite_master" not in statement:
                 assert 0 < conditions("company_id", statement), statement

@@ -10,23 +10,23 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import inspect
 
-from tests import desk
-from tests.sqlalchemy import whaticket
 from tests.sqlalchemy.conftest import Place
+from tests.support import desk, whaticket
 from ticketrouter import UniqueRule
 from ticketrouter.sqlalchemy import DEFAULT_MAPPING, MappingError, TicketMapping, detect_unique_rule
-from ticketrouter.sqlalchemy.audit import audit
 from ticketrouter.sqlalchemy.catalogue import indexes
-from ticketrouter.sqlalchemy.ddl import (
+from ticketrouter.sqlalchemy.health.audit import audit
+from ticketrouter.sqlalchemy.health.ddl import (
     Step,
     downgrade,
+    execute,
     missing_steps,
     own_schema,
     schema_steps,
     script,
     upgrade,
 )
-from ticketrouter.sqlalchemy.repair import plan_repair
+from ticketrouter.sqlalchemy.health.repair import plan_repair
 
 CLEAN = desk.Size(tickets=200, duplicates=0)
 RULES = {
@@ -145,7 +145,7 @@ def test_the_script_says_what_waits_and_how_to_undo(place: Place) -> None:
     """Each step has its locks, its statements and, in comments, the way back."""
     steps = schema_steps(opened(place, None), place.database)
 
-    text = script(steps)
+    text = script(steps, place.database)
 
     for step in steps:
         assert step.locks in text
@@ -183,7 +183,7 @@ def test_alembic_repairs_before_it_builds(place: Place) -> None:
 
     def change(op: Operations, steps: Sequence[Step]) -> None:
         for closing in list(plan_repair(op.get_bind(), mapping)):
-            op.execute(closing.statement)
+            execute(op, closing.statement)
         upgrade(op, steps)
 
     migrated(place, change, steps)

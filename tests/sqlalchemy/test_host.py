@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import MetaData, String, create_engine, func, select
+from sqlalchemy import String, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from tests.backends import SQL_BACKENDS, Backend
-from tests.sqlalchemy import whaticket
 from tests.sqlalchemy.conftest import Place
-from tests.sqlalchemy.whaticket import DATABASES, NOT_CLOSED, SAAS, THREE
+from tests.support import whaticket
+from tests.support.backends import SQL_BACKENDS, Backend
+from tests.support.whaticket import DATABASES, NOT_CLOSED, SAAS, THREE
 from ticketrouter import AsyncTicketRouter, InboundMessage, Outcome, RepositoryError, TicketRouter
 from ticketrouter.sqlalchemy import (
     DEFAULT_MAPPING,
@@ -225,20 +224,3 @@ def test_a_session_without_engine_is_told() -> None:
     """A session that is bound to nothing is a typed error, not one of SQLAlchemy."""
     with pytest.raises(RepositoryError, match="the session is bound to no engine"):
         TicketRouter(SQLAlchemyTicketRepository(Session())).resolve(InboundMessage(1, "c", 10))
-
-
-def test_missing_message_ids_are_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the companion table is missing, one line says that redeliveries are not recognised; routing goes on."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'desk.sqlite3'}")
-    configure_sqlite(engine)
-    mapping = TicketMapping.own(metadata=MetaData())
-    mapping.table.create(engine)
-    for _ in range(2):
-        with engine.begin() as connection:
-            router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
-            router.resolve(InboundMessage(1, "c", 10, message_id="m"))
-    engine.dispose()
-
-    assert ["ticketrouter_message_ids is missing, so message ids are not remembered"] == [
-        record.getMessage().partition(":")[0] for record in caplog.records if record.levelname == "WARNING"
-    ]

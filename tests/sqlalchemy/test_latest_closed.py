@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, create_engine
 
-from tests.backends import ONE_PER_DATABASE, Backend, Databases
+from tests.support.backends import ONE_PER_DATABASE, Backend, Databases
 from ticketrouter import TicketKey
-from ticketrouter.policy import Lookup
+from ticketrouter.decisions import Lookup
 from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository, TicketMapping, configure_sqlite
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import (
+    CHAR,
     BigInteger,
     Column,
     Connection,
@@ -30,8 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.exc import OperationalError
 
-from tests.backends import ONE_PER_DATABASE, Backend, Databases
-from tests.races import Cell, racetrack
+from tests.support.backends import ONE_PER_DATABASE, Backend, Databases
+from tests.support.races import Cell, racetrack
 from ticketrouter import (
     ActiveTicketExistsError,
     ConflictError,
@@ -121,10 +122,10 @@ def test_a_status_of_members_is_read_by_its_words(databases: Databases, backend:
 
 
 @every_database
-def test_an_index_on_what_has_no_time_of_closing_is_the_right_rule(
+def test_an_index_on_what_has_no_time_of_closing_is_not_the_rule(
     databases: Databases, backend: Backend
 ) -> None:
-    """Closed tickets have a time of closing: an index over those without is about the active ones."""
+    """The host may give an active ticket a time of closing, and then a second one has room beside it."""
     key = "company_id, contact_id, connection_id"
     mapping = a_mapping(a_table())
     with made(databases, backend, mapping) as engine:
@@ -142,7 +143,7 @@ def test_an_index_on_what_has_no_time_of_closing_is_the_right_rule(
             router(connection, mapping).close(1, first.id)
             second = router(connection, mapping).resolve(MESSAGE)
 
-    assert (UniqueRule.ACTIVE_PER_CONNECTION, Outcome.CREATED) == (rule, second.outcome)
+    assert (UniqueRule.NONE, Outcome.CREATED) == (rule, second.outcome)
 
 
 @every_database
@@ -247,14 +248,13 @@ def test_a_batch_reopens_as_one_by_one(
     rows: list[list[Any]] = []
     with made(databases, backend, mapping) as engine:
         with engine.begin() as connection:
+            _add_the_rule(connection)
             contacts = [_insert_closed(connection, mapping, number) for number in range(9)]
         batch = [InboundMessage(1, each, 10, message_id=each) for each in contacts]
         batch += [InboundMessage(1, each, 10) for each in contacts[:4]]
         for at_once in (False, True):
             with engine.connect() as connection:
-                repository = SQLAlchemyTicketRepository(
-                    connection, mapping, unique_rule=UniqueRule.ACTIVE_PER_CONNECTION
-                )
+                repository = SQLAlchemyTicketRepository(connection, mapping)
                 asked = TicketRouter(repository, policy, clock=ticking())
                 found.append(
                     asked.resolve_many(batch) if at_once else [asked.resolve(each) for each in batch]
@@ -267,6 +267,15 @@ def test_a_batch_reopens_as_one_by_one(
     assert [each.ticket for each in one_by_one[:9]] == [each.ticket for each in together[:9]]
     assert [each.change for each in one_by_one] == [each.change for each in together]
     assert rows[0] == rows[1]
+
+
+def _add_the_rule(connection: Connection) -> None:
+    key, active = "company_id, contact_id, connection_id", "status IN ('open', 'pending')"
+    if connection.dialect.name in {"mysql", "mariadb"}:
+        connection.execute(text(f"ALTER TABLE desk ADD a INT AS (IF({active}, 1, NULL)) VIRTUAL"))
+        connection.execute(text(f"CREATE UNIQUE INDEX u ON desk ({key}, a)"))
+    else:
+        connection.execute(text(f"CREATE UNIQUE INDEX u ON desk ({key}) WHERE {active}"))
 
 
 def ticking() -> Callable[[], datetime]:
@@ -294,7 +303,7 @@ def _insert_closed(connection: Connection, mapping: TicketMapping, number: int) 
         as_uuid, of_text = isinstance(type_, Uuid) and type_.as_uuid, isinstance(type_, Uuid | String)
         other = UUID(int=number) if as_uuid else str(UUID(int=number)) if of_text else number
         ticket[field] = other if number % 3 else None
-    codecs = mapping.codecs(connection.dialect.name)
+    codecs = mapping.codecs(connection.dialect)
     row = {
         column.key: codecs[field].encode(ticket[field])
         for field, column in mapping.columns.items()
@@ -307,7 +316,7 @@ def _insert_closed(connection: Connection, mapping: TicketMapping, number: int) 
 def test_a_member_of_an_int_enum_is_an_id_like_any_other() -> None:
     """An id of a subclass of int is written at once, or refused at once."""
     kind = enum.IntEnum("kind", {"SMALL": 1, "LARGE": 2**40})
-    encode = a_mapping(a_table()).codecs("postgresql")["company_id"].encode
+    encode = a_mapping(a_table()).codecs(postgresql.dialect())["company_id"].encode  # type: ignore[no-untyped-call]
 
     assert (1, int) == (encode(kind(1)), type(encode(kind(1))))
     with pytest.raises(InvalidMessageError, match="an int of 32 bits"):
@@ -345,6 +354,7 @@ def test_two_tables_do_not_share_their_message_ids(databases: Databases, backend
     message = InboundMessage(1, "a", 10, message_id="m")
     with made(databases, backend, one) as engine:
         other.table.metadata.create_all(engine)
+        other.anchors.create(engine)
         with engine.begin() as connection:
             outcomes = [router(connection, mapping).resolve(message).outcome for mapping in (one, other, one)]
 
@@ -438,3 +448,133 @@ def test_a_table_with_the_name_of_a_part_of_a_batch(
     assert [[first[1].ticket.id], [first[3].ticket.id]] == [
         [each.id for each in found.other_active] for found in again
     ]
+
+
+MIXED = [
+    ("utf8mb4_unicode_nopad_ci", None),
+    ("utf8mb4_unicode_ci", "utf8mb4_general_ci"),
+    ("latin1_swedish_ci", None),
+]
+
+
+@pytest.mark.parametrize(("of_contact", "of_status"), MIXED)
+@pytest.mark.parametrize("ruled", [True, False])
+def test_columns_of_two_collations_are_read_together(
+    databases: Databases, of_contact: str, of_status: str | None, ruled: bool
+) -> None:
+    """What a look makes of them has none of its own, which MariaDB takes for no union (1271)."""
+    backend = next(each for each in ONE_PER_DATABASE if each.database == "mariadb")
+    contact = Column("contact_id", mysql.VARCHAR(50, collation=of_contact), nullable=False)
+    status = Column("status", mysql.VARCHAR(50, collation=of_status), nullable=False)
+    mapping = a_mapping(a_table(contact_id=contact, status=status, **_count()), **COUNTED)
+    with made(databases, backend, mapping) as engine, engine.connect() as connection:
+        if ruled:
+            _add_the_rule(connection)
+        told = router(connection, mapping, Policy(reopen=Reopen.always()))
+        first = told.resolve(MESSAGE)
+        again = told.resolve_many([InboundMessage(1, "a", 10, message_id="m"), InboundMessage(1, "ö", 10)])
+        told.close(1, first.ticket.id)
+        reopened = told.resolve(MESSAGE)
+
+    assert [Outcome.CREATED, Outcome.REUSED, Outcome.CREATED, Outcome.REOPENED] == [
+        each.outcome for each in (first, *again, reopened)
+    ]
+    assert ["a", "ö"] == [each.ticket.contact_id for each in again]
+
+
+@pytest.mark.parametrize("table", ["desk", "ticketrouter_message_ids"])
+def test_an_engine_without_transactions_is_refused(databases: Databases, table: str) -> None:
+    """After a rollback half of a message would stay: nothing is written, and the error says what to do."""
+    [backend] = (each for each in ONE_PER_DATABASE if each.database == "mariadb")
+    mapping = a_mapping(a_table())
+    message = InboundMessage(1, "a", 10, message_id="m")
+    with made(databases, backend, mapping) as engine:
+        with engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE {table} ENGINE=MyISAM"))
+        with engine.begin() as connection:
+            asked = router(connection, mapping)
+            for act in (
+                lambda: asked.resolve(message),
+                lambda: asked.resolve_many([message, InboundMessage(1, "b", 10)]),
+                lambda: asked.explain(message),
+            ):
+                with pytest.raises(MappingError, match=rf"{table} is of the engine MyISAM, .*ENGINE=InnoDB"):
+                    act()
+            connection.execute(text(f"ALTER TABLE {table} ENGINE=InnoDB"))
+        with engine.begin() as connection:
+            created = router(connection, mapping).resolve(message)
+
+    assert "created" == created.outcome
+
+
+# --- CHAR of PostgreSQL, which fills up with blanks -------------------------------------------------------------
+
+PADDED = pytest.mark.parametrize(
+    "backend", [b for b in ONE_PER_DATABASE if b.database == "postgresql"], ids=lambda b: b.name
+)
+
+
+@PADDED
+def test_ids_of_the_length_of_their_column_are_kept(databases: Databases, backend: Backend) -> None:
+    """As UUIDs are in CHAR(36); a shorter id is refused before anything is written."""
+    mapping = a_mapping(a_table(contact_id=Column("contact_id", CHAR(4), nullable=False)))
+    whole, short = InboundMessage(1, "ana1", 10, message_id="m"), InboundMessage(1, "ana", 10)
+    blank = InboundMessage(1, "ana ", 10)
+    with made(databases, backend, mapping) as engine, engine.begin() as connection:
+        asked = router(connection, mapping)
+        outcomes = [asked.resolve(each).outcome for each in (whole, whole, blank, blank)]
+        for act in (lambda: asked.resolve(short), lambda: asked.resolve_many([short, short])):
+            with pytest.raises(InvalidMessageError, match=r"contact_id .* a str of 4 characters, .*CHAR"):
+                act()
+        left = [ticket.contact_id for ticket in asked.active_tickets(1, "ana1")]
+
+    assert [Outcome.CREATED, Outcome.DUPLICATE, Outcome.CREATED, Outcome.REUSED] == outcomes
+    assert ["ana1"] == left
+
+
+@PADDED
+def test_words_shorter_than_their_column_are_refused(databases: Databases, backend: Backend) -> None:
+    """Else a closed ticket would have a word that the scheme does not know."""
+    mapping = a_mapping(a_table(status=Column("status", CHAR(10), nullable=False)))
+    with (
+        made(databases, backend, mapping) as engine,
+        engine.begin() as connection,
+        pytest.raises(
+            MappingError, match=r"desk.status.*a CHAR gives it back as .*: make the column VARCHAR"
+        ),
+    ):
+        router(connection, mapping).resolve(MESSAGE)
+
+
+@PADDED
+def test_a_char_that_the_table_does_not_tell_of_is_refused(databases: Databases, backend: Backend) -> None:
+    """Else nobody would know that its values come back with blanks."""
+    mapping = a_mapping(a_table())
+    with made(databases, backend, mapping) as engine, engine.begin() as connection:
+        connection.execute(text("ALTER TABLE desk ALTER contact_id TYPE CHAR(50)"))
+        with pytest.raises(MappingError, match=r"desk.contact_id .contact_id. is a CHAR in the database"):
+            router(connection, mapping).resolve(MESSAGE)
+
+
+# --- copies of a table, tables that are not used ----------------------------------------------------------------
+
+
+def test_a_copy_of_a_table_has_its_columns() -> None:
+    """As each tenant has one in a schema of its own; a label is of the column that it names."""
+    table = a_table()
+    copy = table.to_metadata(MetaData(), schema="tenant")
+    mapping = a_mapping(copy, status=table.c.status, contact_id=table.c.contact_id.label("who"))
+
+    assert copy.c.status is mapping.columns["status"]
+    assert copy.c.contact_id is mapping.columns["contact_id"]
+
+
+def test_the_engine_of_a_record_that_is_not_kept_does_not_matter(databases: Databases) -> None:
+    """What is left over of message ids is not written."""
+    [backend] = (each for each in ONE_PER_DATABASE if each.database == "mariadb")
+    mapping = a_mapping(a_table(), remember_messages=False)
+    with made(databases, backend, a_mapping(a_table())) as engine, engine.begin() as connection:
+        connection.execute(text("ALTER TABLE ticketrouter_message_ids ENGINE=Aria"))
+        found = router(connection, mapping).resolve(MESSAGE)
+
+    assert Outcome.CREATED is found.outcome

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Column, String, create_engine, text
 
-from tests.backends import ONE_PER_DATABASE, Backend, Databases
-from tests.races import set_rule
+from tests.support.backends import ONE_PER_DATABASE, Backend, Databases
+from tests.support.races import set_rule
 from ticketrouter import InboundMessage, RepositoryError, TicketRouter, UniqueRule
 from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository, TicketMapping, configure_sqlite
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests import desk
-from tests.sqlalchemy import whaticket
 from tests.sqlalchemy.conftest import Place
+from tests.sqlalchemy.test_audit import NARROW, RIGHT
+from tests.support import desk, whaticket
 from ticketrouter.sqlalchemy import MappingError, TicketMapping
-from ticketrouter.sqlalchemy.repair import Closing, plan_repair
+from ticketrouter.sqlalchemy.health.repair import Closing, plan_repair
 
 ACTIVE = {"open", "pending"}
 Row = dict[str, Any]
@@ -164,6 +164,25 @@ def test_an_index_that_forbids_closing_is_named_first(place: Place) -> None:
 
     with pytest.raises(MappingError, match="does not let a second ticket of a key be closed"):
         planned(place, mapping)
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb", "sqlite"])
+def test_what_are_no_duplicates_by_the_hosts_own_index_are_not_closed(place: Place) -> None:
+    """Of a deleted row and a live one the live one could be closed; with an index that is the rule none is left."""
+    mapping = opened(place, *NARROW[place.database], size=desk.Size(tickets=200, duplicates=0))
+    with place.begin() as connection:
+        one = {"companyId": 1, "contactId": 5, "whatsappId": 1, "isGroup": False}
+        deleted = (whaticket.insert(connection, **one) for _ in range(2))
+        for ticket in deleted:
+            desk.run(connection, f'UPDATE "Tickets" SET "deletedAt" = \'2026-01-01\' WHERE id = {ticket}')
+
+    with pytest.raises(MappingError, match=r"one_live lets a key .* told apart by deletedAt: .* may be none"):
+        planned(place, mapping)
+
+    with place.begin() as connection:
+        desk.run(connection, 'UPDATE "Tickets" SET status = \'closed\' WHERE "deletedAt" IS NOT NULL')
+        desk.run(connection, RIGHT[place.database])
+    assert planned(place, mapping) == []
 
 
 @pytest.mark.parametrize("database", ["sqlite"])

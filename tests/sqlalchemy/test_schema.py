@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 import ticketrouter
 from tests.sqlalchemy.conftest import Place
-from tests.sqlalchemy.whaticket import DATABASES
+from tests.support.whaticket import DATABASES
 from ticketrouter import InboundMessage, Outcome, StatusScheme, TicketRouter, UniqueRule
 from ticketrouter.sqlalchemy import (
     SQLAlchemyTicketRepository,
@@ -34,7 +34,7 @@ def odd(word: str) -> StatusScheme:
 
 def own(place: Place, **options: Any) -> TicketMapping:
     """Our own tables as the documentation has them for Alembic."""
-    return TicketMapping.own(mariadb=place.database == "mariadb", **options)
+    return TicketMapping.own(generated_column=place.database == "mariadb", **options)
 
 
 def made_by(how: str, connection: Connection, mapping: TicketMapping) -> None:
@@ -121,7 +121,7 @@ def test_the_first_migration_reads_as_it_must(place: Place) -> None:
     with place.begin() as connection:
         code = script(MigrationContext.configure(connection), mapping)
 
-    for name in ("ticketrouter_tickets", "ticketrouter_message_ids", "ticketrouter_anchors"):
+    for name in ("ticketrouter_tickets", "ticketrouter_message_ids", "ticketrouter_tickets_anchors"):
         assert f"op.create_table('{name}'" in code
     assert "op.create_index('uq_ticketrouter_tickets_active'" in code
     assert "unique=True" in code
@@ -141,7 +141,7 @@ def test_the_host_has_its_tables_on_the_same_metadata(place: Place) -> None:
         metadata.drop_all(connection)
         left = set(inspect(connection).get_table_names())
 
-    assert {"desk_tickets", "desk_message_ids", "desk_anchors"} == {mapping.table.name} | made
+    assert {"desk_tickets", "desk_message_ids", mapping.anchors.name} == {mapping.table.name} | made
     assert left <= {"sqlite_sequence"}
 
 

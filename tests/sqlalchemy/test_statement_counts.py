@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import frozen
-from sqlalchemy import event
 
-from tests.backends import SQL_BACKENDS, Backend, Databases, SqlStore
-from tests.sqlalchemy import whaticket
 from tests.sqlalchemy.conftest import Place
-from tests.test_machine import opening
-from ticketrouter import InboundMessage, Outcome, Policy, Reopen, Scope, TicketRouter, UniqueRule
+from tests.support import whaticket
+from tests.support.backends import ONE_PER_DATABASE, SQL_BACKENDS, Backend, Databases, SqlStore, counted
+from tests.support.opening import open_worded, opening
+from tests.support.untimed import BARE, UntimedStore, set_rule
+from tests.support.words import SLEEPERS
+from ticketrouter import (
+    InboundMessage,
+    MessageKind,
+    Outcome,
+    Policy,
+    Reopen,
+    Scope,
+    StatusScheme,
+    TicketRouter,
+    UniqueRule,
+)
 
 MESSAGE = InboundMessage(1, 5, 10)
 WITH_ID = InboundMessage(1, 5, 10, message_id="m")
+ONLY_JOINS = InboundMessage(1, 5, 10, kind=MessageKind.NOTICE)
 FIRST = InboundMessage(1, 6, 10, message_id="first")
 """What comes before what is counted: some things are found out once, or once for a connection."""
-PLAIN = Policy()
-
-
-@contextmanager
-def counted(store: SqlStore) -> Iterator[list[str]]:
-    """Collect what is sent over the engine under test."""
-    engine = store.sync_engine if store.async_engine is None else store.async_engine.sync_engine
-    sent: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if not statement.startswith("BEGIN"):
-            sent.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(engine, "before_cursor_execute", note)
+PLAIN, USUAL = Policy(), StatusScheme()
 
 
 @frozen
@@ -53,6 +49,7 @@ class Case:
     unguarded: tuple[int, int, int]
     begin: Callable[[TicketRouter], object] = lambda _: None
     policy: Policy = PLAIN
+    statuses: StatusScheme = USUAL
 
     def count(self, backend: Backend, rule: UniqueRule) -> int:
         counts = self.unguarded if rule is UniqueRule.NONE else self.counts
@@ -99,7 +96,28 @@ CASES = (
     Case("no ticket", MESSAGE, Outcome.CREATED, (2, 3, 2), (3, 3, 3)),
     Case("no ticket, with message id", WITH_ID, Outcome.CREATED, (2, 3, 3), (3, 3, 4)),
     Case("a closed ticket", MESSAGE, Outcome.CREATED, (2, 3, 2), (3, 3, 3), closed),
-    Case("a redelivery", WITH_ID, Outcome.DUPLICATE, (1, 1, 1), (2, 1, 2), routed),
+    Case("an active ticket, by what only joins", ONLY_JOINS, Outcome.REUSED, (1, 1, 2), (1, 1, 2), one),
+    Case("no ticket, by what only joins", ONLY_JOINS, Outcome.IGNORED, (1, 2, 2), (2, 2, 3)),
+    Case("a redelivery", WITH_ID, Outcome.DUPLICATE, (1, 1, 2), (2, 1, 3), routed),
+    Case("a ticket that wakes", MESSAGE, Outcome.REUSED, (2, 3, 2), (3, 3, 2), one, statuses=SLEEPERS),
+    Case(
+        "a ticket that wakes, with message id",
+        WITH_ID,
+        Outcome.REUSED,
+        (3, 3, 3),
+        (4, 3, 4),
+        one,
+        statuses=SLEEPERS,
+    ),
+    Case(
+        "a ticket that sleeps on, by what only joins",
+        ONLY_JOINS,
+        Outcome.REUSED,
+        (1, 1, 2),
+        (1, 1, 2),
+        one,
+        statuses=SLEEPERS,
+    ),
 )
 
 
@@ -121,13 +139,19 @@ def _counts(store: SqlStore, case: Case, rule: UniqueRule) -> None:
                 found = router.resolve(case.message)
 
         assert (case.outcome, case.count(store.backend, rule)) == (found.outcome, len(sent)), (turn, sent)
+        assert ("wakes" in case.name) is (found.change is not None and found.change.new_status == "open")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("backend", SQL_BACKENDS, ids=lambda backend: backend.name, indirect=True)
-def test_a_message_costs_so_many_statements(store: SqlStore, case: Case) -> None:
+def test_a_message_costs_so_many_statements(databases: Databases, store: SqlStore, case: Case) -> None:
     """With every driver."""
-    _counts(store, case, UniqueRule.ACTIVE_PER_CONNECTION)
+    if case.statuses == store.mapping.statuses:
+        _counts(store, case, UniqueRule.ACTIVE_PER_CONNECTION)
+        return
+    worded: Any = open_worded(databases, store.backend, case.statuses)
+    _counts(worded, case, UniqueRule.ACTIVE_PER_CONNECTION)
+    worded.dispose()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -138,9 +162,25 @@ def test_a_message_costs_so_many_where_there_is_no_rule(
     databases: Databases, backend: Backend, case: Case
 ) -> None:
     """A reuse needs no anchor, and the anchor is written where the look is, or the look can be trusted after it."""
-    store: Any = opening(databases, backend, {})(UniqueRule.NONE)
+    store: Any = opening(databases, backend, {}, case.statuses)(UniqueRule.NONE)
     _counts(store, case, UniqueRule.NONE)
     store.dispose()
+
+
+@pytest.mark.parametrize("rule", [UniqueRule.ACTIVE_PER_CONNECTION, UniqueRule.NONE])
+@pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name, indirect=True)
+def test_a_table_without_count_and_time_costs_no_more(
+    databases: Databases, backend: Backend, rule: UniqueRule
+) -> None:
+    """A message that moves nothing is as many statements as one that does, whatever is there for it."""
+    for statuses in (USUAL, SLEEPERS):
+        store = UntimedStore(backend, databases, BARE, statuses)
+        set_rule(store, rule)
+        for case in CASES:
+            if case.statuses == statuses:
+                _counts(store, case, rule)
+        store.dispose()
+        databases.drop(store.url)
 
 
 @pytest.mark.parametrize("layout", whaticket.LAYOUTS, ids=lambda layout: layout.name)

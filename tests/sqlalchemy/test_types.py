@@ -12,7 +12,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from tests.sqlalchemy.conftest import Place
-from tests.sqlalchemy.whaticket import DATABASES
+from tests.support.whaticket import DATABASES
 from ticketrouter.checks import MAX_ID_LENGTH, MAX_MESSAGE_ID_LENGTH, Id, check_id
 from ticketrouter.sqlalchemy.types import IdText, MessageDigest, UtcDateTime, decode_id, encode_id
 

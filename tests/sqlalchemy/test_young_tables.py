@@ -10,8 +10,8 @@ import pytest
 from attrs import evolve
 from sqlalchemy import Engine, event
 
-from tests.backends import Databases
-from tests.races import Cell, racetrack
+from tests.support.backends import Databases
+from tests.support.races import Cell, racetrack
 from ticketrouter import InboundMessage, TicketRouter, UniqueRule
 from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository, TicketMapping
 
@@ -50,6 +50,8 @@ def test_a_batch_reads_no_row_for_each_pair_of_its_messages(databases: Databases
         in_vain = 0
         with engine.connect() as connection:
             for statement, values in sent:
+                if "SAVEPOINT" in statement:
+                    continue
                 asked = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
                 found = connection.exec_driver_sql(asked, values).scalar_one()
                 plans = found if isinstance(found, list) else json.loads(found)

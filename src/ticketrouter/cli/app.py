@@ -13,10 +13,11 @@ from typing import Any
 
 import click
 
+from ticketrouter.checks import printable
 from ticketrouter.cli.audit import audit_command
 from ticketrouter.cli.demo import demo
 from ticketrouter.cli.explain import explain
-from ticketrouter.cli.fatal import BROKEN_PIPE, INTERRUPTED, FatalError
+from ticketrouter.cli.fatal import BROKEN_PIPE, INTERRUPTED, FatalError, without_url
 from ticketrouter.cli.presets import presets
 from ticketrouter.cli.repair import repair
 from ticketrouter.cli.replay.command import replay
@@ -59,6 +60,9 @@ def run() -> int:
     Returns:
         The exit status.
     """
+    if not _open_all_streams():
+        FatalError("cannot write the output: standard output is closed").show()
+        return FatalError.exit_code
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # An id that the terminal's encoding lacks is no reason to stop.
@@ -74,11 +78,39 @@ def run() -> int:
         return unwritable.exit_code
 
 
+def _open_all_streams() -> bool:
+    """Put something in the place of a stream that was closed, and tell whether there is an output to write to.
+
+    Else the next file that is opened, such as the database, takes its number, and is written over by what was meant
+    for the stream. What stands for the input cannot be read, so that whoever needs it says so.
+    """
+    has_output = sys.stdout is not None
+    for number, name, flags, mode in (
+        (0, "stdin", os.O_WRONLY, "r"),
+        (1, "stdout", os.O_WRONLY, "w"),
+        (2, "stderr", os.O_WRONLY, "w"),
+    ):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, flags)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the program
+    return has_output
+
+
 def _run() -> int:
     try:
         status = cli.main(prog_name="ticketrouter", standalone_mode=False)
-    except click.ClickException as error:
+    except FatalError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        said = io.StringIO()
+        error.show(said)
+        # What was typed is in it.
+        for line in without_url(said.getvalue()).splitlines():
+            click.echo(printable(line), err=True)
         return error.exit_code
     except click.Abort:
         return INTERRUPTED

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
 import click
+from attrs import evolve
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,13 +21,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ticketrouter.cli.console import standard_error, standard_output
-from ticketrouter.cli.desk import Desk, desk_options, looked_at
+from ticketrouter.cli.desk_options import desk_options
 from ticketrouter.cli.fatal import needing
 from ticketrouter.cli.files import written
 from ticketrouter.cli.items import printable
-from ticketrouter.cli.options import database_option
-from ticketrouter.sqlalchemy.audit import Audit, Level, Observation, audit
-from ticketrouter.sqlalchemy.audit import Progress as Told
+from ticketrouter.cli.options import SaidOnce, database_option
+from ticketrouter.cli.tables import Tables, looked_at
+from ticketrouter.sqlalchemy.health.audit import Audit, Level, Observation, audit
+from ticketrouter.sqlalchemy.health.audit import Progress as Told
 
 _UNSOUND = 1
 _ORDER = (Level.FINDING, Level.NOTE, Level.OK)
@@ -34,25 +36,15 @@ _MARKS = {Level.OK: ("ok", "green"), Level.NOTE: ("note", "yellow"), Level.FINDI
 _Shown: TypeAlias = str | int | list[str | int] | None
 
 
-@click.command("audit")
+@click.command("audit", cls=SaidOnce)
 @database_option("The database that is looked at.")
 @desk_options
-@click.option(
-    "--closed",
-    multiple=True,
-    metavar="WORD",
-    help="A status that is closed besides the preset's; may be given again.",
-)
 @click.option("--json", "as_json", is_flag=True, help="Print the audit as one object of JSON.")
 @click.option("--html", metavar="FILE", help="Write the report as a page of its own, too.")
 def audit_command(
     database: str,
     *,
-    preset: str,
-    table: str | None,
-    column: dict[str, str],
-    active: tuple[str, ...],
-    closed: tuple[str, ...],
+    tables: Tables,
     as_json: bool,
     html: str | None,
 ) -> None:
@@ -62,11 +54,10 @@ def audit_command(
 
     Exit status: 0 if it is sound, 1 if there are findings, 2 if it could not be looked at.
     """
-    desk = Desk(preset, table, column, active)
     with ExitStack() as stack:
         write = None if html is None else stack.enter_context(_page_to(html))
-        with _shown_progress() as told, looked_at(database, desk) as (connection, mapping):
-            found = audit(connection, mapping, closed=closed, progress=told)
+        with _shown_progress() as told, looked_at(database, tables) as (connection, mapping):
+            found = _in_words(audit(connection, mapping, progress=told), tables)
         if write is not None:
             write(found)
     if as_json:
@@ -74,6 +65,15 @@ def audit_command(
     else:
         standard_output().print(report(found))
     raise click.exceptions.Exit(0 if found.sound else _UNSOUND)
+
+
+def _in_words(found: Audit, tables: Tables) -> Audit:
+    """Return an audit in words that whoever has typed the options knows."""
+    seen = (
+        evolve(each, text=tables.told(each.text), advice=tables.told(each.advice))
+        for each in found.observations
+    )
+    return evolve(found, observations=tuple(seen))
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """What ends a run at once: one clear line on standard error, and exit status 2.
 
-Law of this file: no traceback reaches whoever only mistyped a name.
+Law of this file: no traceback reaches whoever only mistyped a name, and the line cannot command a terminal.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,10 +13,22 @@ from typing import IO, Any
 
 from click import ClickException
 
+from ticketrouter.checks import printable
+
 INTERRUPTED = 130
 """The exit status after an interrupt from the keyboard: 128 and the number of the signal, as shells have it."""
 BROKEN_PIPE = 141
 """The exit status where nobody reads the output any more, in the same way."""
+
+
+ASSIGNED = re.compile(r"(?i)(pass(?:word|wd|phrase|code)?|pwd|secret|token)\s*=\s*([^\s&]+)")
+"""A secret as the drivers' own strings have it."""
+_URL = re.compile(r"([A-Za-z][\w+.-]*://).*", re.DOTALL)
+
+
+def without_url(text: str) -> str:
+    """Return a text up to the first URL in it: who forgets an option's name gives its password as something else."""
+    return _URL.sub(r"\1***", ASSIGNED.sub(r"\1=***", text))
 
 
 class FatalError(ClickException):
@@ -24,7 +37,7 @@ class FatalError(ClickException):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the line."""

@@ -18,8 +18,7 @@ from typing import BinaryIO, TextIO
 import click
 
 from ticketrouter.cli import jsonl, whatsapp_cloud
-from ticketrouter.cli.fatal import FatalError
-from ticketrouter.cli.items import printable
+from ticketrouter.cli.fatal import FatalError, without_url
 from ticketrouter.cli.source import Located, lines_of, located, whole_or_lines
 
 STANDARD_INPUT = "-"
@@ -118,4 +117,4 @@ def _readable(lines: Iterable[bytes], file: str) -> Iterator[bytes]:
 
 
 def _unusable(file: str, error: Exception) -> FatalError:
-    return FatalError(f"{printable(file, longest=None)}: {getattr(error, 'strerror', None) or error}")
+    return FatalError(f"{without_url(file)}: {getattr(error, 'strerror', None) or without_url(str(error))}")

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from ticketrouter import checks
 from ticketrouter.errors import InvalidMessageError
 from ticketrouter.model import InboundMessage
 
@@ -112,6 +113,4 @@ def printable(text: str, longest: int | None = LONGEST_NAME) -> str:
     """
     if longest is not None and len(text) > longest:
         text = text[: longest - 2] + ".."
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return checks.printable(text)

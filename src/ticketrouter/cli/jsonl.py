@@ -16,8 +16,10 @@ from ticketrouter.cli.json_text import WHOLE, Json, loads
 from ticketrouter.errors import InvalidMessageError
 from ticketrouter.model import InboundMessage
 
-_FIELDS = {each.name: each.default is NOTHING for each in fields(InboundMessage)}
-"""Each field of a message, and whether it must be given."""
+_FIELDS = {
+    each.name: each.default is NOTHING for each in fields(InboundMessage) if each.name != "data"
+}  # a host's own, in its own process
+"""Each field of a message that a line may have, and whether it must."""
 _REQUIRED = frozenset(name for name, required in _FIELDS.items() if required)
 
 _WEBHOOK = frozenset({"object", "entry"})

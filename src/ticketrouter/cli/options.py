@@ -14,6 +14,24 @@ from ticketrouter import presets
 
 DEFAULT_DATABASE = "sqlite:///ticketrouter.sqlite3"
 
+
+class SaidOnce(click.Command):
+    """A command whose options that take one value are given once: which of two was meant, nobody knows."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises:
+            UsageError: if such an option is there twice.
+        """
+        *_, order = self.make_parser(ctx).parse_args(args=list(args))
+        options = [each for each in order if isinstance(each, click.Option) and not each.is_flag]
+        for option in options:
+            if not option.multiple and options.count(option) > 1:
+                raise click.UsageError(f"{option.opts[0]} takes one value: say it once.", ctx)
+        return super().parse_args(ctx, args)
+
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 

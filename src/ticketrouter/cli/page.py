@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ticketrouter.checks import printable
 
 
 def page(template: str, **values: Any) -> str:
@@ -24,5 +27,15 @@ def page(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Of a name that turns its line round the page shows what it is.
+        finalize=_finalized,
     )
     return environment.get_template(template).render(**values)
+
+
+def _finalized(value: object) -> object:
+    return _in_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _in_lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))

@@ -12,11 +12,12 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from ticketrouter.choices import Policy, Reopen
+from ticketrouter.choices import Effect, Policy, Reopen
 from ticketrouter.cli.console import standard_output
+from ticketrouter.model import MessageKind, StatusScheme
 from ticketrouter.presets import ALL, Preset
 
-_NARROW = 120
+_NARROW = 140
 """Below this many columns a table would break words in the middle."""
 _INDENT = "  "
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
@@ -39,8 +40,8 @@ def table() -> Table:
     """Return the presets as a table."""
     drawn = Table()
     drawn.add_column("name", no_wrap=True)
-    for heading in ("reopens", "active", "source"):
-        drawn.add_column(heading, overflow="fold")
+    for heading, widest in (("reopens", 30), ("own messages", 18), ("words", 24), ("source", None)):
+        drawn.add_column(heading, overflow="fold", max_width=widest)
     for preset in ALL.values():
         drawn.add_row(preset.name, *(Text(told) for told in _told(preset).values()))
     return drawn
@@ -69,9 +70,32 @@ def _block(preset: Preset, width: int) -> str:
 def _told(preset: Preset) -> dict[str, str]:
     return {
         "reopens": reopens(preset.policy),
-        "active": ", ".join(sorted(preset.statuses.active)),
+        "own messages": own_messages(preset.policy),
+        "words": words(preset.statuses),
         "source": preset.source,
     }
+
+
+def own_messages(policy: Policy) -> str:
+    """Say what becomes of a message that the company writes on its own phone."""
+    said = [
+        "open tickets, with nothing unread"
+        if each.effects[MessageKind.ECHO] is Effect.OPEN
+        else "only join tickets"
+        for each in (policy, policy.groups or policy)
+    ]
+    return said[0] if said[0] == said[1] else f"{said[0]}; in groups: {said[1]}"
+
+
+def words(statuses: StatusScheme) -> str:
+    """Say which words are active, which of them a message wakes, and which are final."""
+    told = [f"active: {', '.join(sorted(statuses.active))}"]
+    if statuses.wakes:
+        woken = (f"{word} to {becomes}" for word, becomes in sorted(statuses.wakes.items()))
+        told.append(f"a message wakes {', '.join(woken)}")
+    if statuses.final:
+        told.append(f"final: {', '.join(sorted(statuses.final))}")
+    return "; ".join(told)
 
 
 def reopens(policy: Policy) -> str:

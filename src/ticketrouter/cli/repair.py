@@ -10,11 +10,14 @@ from typing import TextIO
 import click
 from sqlalchemy import Connection
 
-from ticketrouter.cli.desk import Desk, desk_options, looked_at
+from ticketrouter.checks import printable
+from ticketrouter.cli.desk_options import desk_options
 from ticketrouter.cli.files import written
-from ticketrouter.cli.options import database_option
+from ticketrouter.cli.options import SaidOnce, database_option
+from ticketrouter.cli.tables import Tables, looked_at
 from ticketrouter.sqlalchemy import TicketMapping
-from ticketrouter.sqlalchemy.repair import BATCH, LONGEST_BATCH, Closing, plan_repair
+from ticketrouter.sqlalchemy.dialects import database_of
+from ticketrouter.sqlalchemy.health.repair import BATCH, LONGEST_BATCH, Closing, plan_repair
 
 _HEAD = """\
 -- The plan of `ticketrouter repair` for {table}. Read it before you run it.
@@ -27,7 +30,7 @@ _HEAD = """\
 """
 
 
-@click.command()
+@click.command(cls=SaidOnce)
 @database_option("The database that is looked at.")
 @desk_options
 @click.option("--plan", required=True, metavar="FILE", help="Where the statements are written.")
@@ -47,10 +50,7 @@ _HEAD = """\
 def repair(
     database: str,
     *,
-    preset: str,
-    table: str | None,
-    column: dict[str, str],
-    active: tuple[str, ...],
+    tables: Tables,
     plan: str,
     batch: int,
     orphans: bool,
@@ -62,19 +62,25 @@ def repair(
 
     Exit status: 0, or 2 if the plan cannot be written.
     """
-    with looked_at(database, Desk(preset, table, column, active)) as (connection, mapping):
-        counts = _write(plan, connection, mapping, batch, orphans=orphans)
+    with looked_at(database, tables) as (connection, mapping):
+        counts = write_plan(plan, connection, mapping, batch, orphans=orphans)
     told = ", ".join(f"{count:,} {what}" for what, count in counts.items()) or "nothing to close"
-    click.echo(f"{plan}: {told}", err=True)
+    click.echo(f"{printable(plan)}: {told}", err=True)
 
 
-def _write(
+def write_plan(
     plan: str, connection: Connection, mapping: TicketMapping, batch: int, *, orphans: bool
 ) -> dict[str, int]:
+    """Write the plan to a file.
+
+    Returns:
+        How many tickets it closes, by what they are.
+    """
     closings = plan_repair(connection, mapping, batch=batch, orphans=orphans)
     counts: dict[str, int] = {}
     with written(plan) as file:
-        file.write(_HEAD.format(table=mapping.table.fullname))
+        file.write(_HEAD.format(table=printable(mapping.table.fullname)))
+        file.write(database_of(connection.dialect).names.opening)
         for closing in closings:
             _write_one(file, closing)
             counts[closing.what] = counts.get(closing.what, 0) + len(closing.ticket_ids)

@@ -19,21 +19,24 @@ import click
 from ticketrouter import presets
 from ticketrouter.cli import report
 from ticketrouter.cli.console import standard_error
+from ticketrouter.cli.desk_options import desk_options
 from ticketrouter.cli.fatal import INTERRUPTED, FatalError
 from ticketrouter.cli.files import FORMATS, STANDARD_INPUT, check_company, items, opened
-from ticketrouter.cli.options import database_option, policy_option
+from ticketrouter.cli.options import SaidOnce, database_option, policy_option
 from ticketrouter.cli.progress import watched
 from ticketrouter.cli.report import Render, summary
 from ticketrouter.cli.run import BadLineError, Run
 from ticketrouter.cli.source import Located
 from ticketrouter.cli.store import Store
+from ticketrouter.cli.tables import Tables
+from ticketrouter.cli.wording import warned
 
 _BAD_LINES = 1
 
 
-@click.command()
+@click.command(cls=SaidOnce)
 @click.argument("file", default=STANDARD_INPUT, metavar="[FILE|-]")
-@database_option("Where the tickets are kept; the tables are made on first use.")
+@database_option("Where the tickets are kept; tables of ours are made on first use.")
 @click.option(
     "--format",
     "format_",
@@ -43,6 +46,7 @@ _BAD_LINES = 1
     help="What the stream consists of.",
 )
 @policy_option
+@desk_options
 @click.option(
     "--output",
     type=click.Choice(["text", "json"]),
@@ -66,6 +70,7 @@ def route(
     database: str,
     format_: str,
     policy: str,
+    tables: Tables,
     output: str,
     batch: int,
     company: str | None,
@@ -81,7 +86,11 @@ def route(
     Exit status: 0, or 1 if a line was bad, 2 if the run could not go on, 130 if it was interrupted.
     """
     check_company(company, format_)
-    with opened(file) as stream, closing(Store.open(database, presets.ALL[policy])) as store:
+    with (
+        warned(tables.told),
+        opened(file) as stream,
+        closing(Store.open(database, presets.ALL[policy], tables)) as store,
+    ):
         run = Run(
             route_all=store.route,
             render=_render(output),
@@ -89,6 +98,7 @@ def route(
             complain=_complain,
             batch=batch,
             strict=strict,
+            tell=tables.told,
         )
         read = partial(items, file=file, format_=format_, company_id=company)
         status = _follow(run, stream, read)

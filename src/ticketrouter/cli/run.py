@@ -43,6 +43,7 @@ class Run:
         complain: what prints a bad line.
         batch: how many messages share a transaction.
         strict: whether the first bad line ends the run.
+        tell: what says a text of the library as whoever reads it knows it.
     """
 
     route_all: RouteAll
@@ -51,6 +52,7 @@ class Run:
     complain: Callable[[str], None]
     batch: int = 1
     strict: bool = False
+    tell: Callable[[str], str] = str
     tally: Tally = field(factory=Tally)
     _pending: list[_Pending] = field(factory=list[_Pending])
 
@@ -111,8 +113,9 @@ class Run:
         self.out("\n".join(lines))
 
     def _refused(self, one: _Pending, error: TicketRouterError) -> None:
-        message_id = one.message.message_id
-        self._bad(one.place, Bad("message_id", message_id, f"{shown(message_id)} cannot be routed: {error}"))
+        message_id, said = one.message.message_id, f"cannot be routed: {self.tell(str(error))}"
+        known = Bad("message_id", message_id, f"{shown(message_id)} {said}")
+        self._bad(one.place, Bad("the message", None, said) if message_id is None else known)
 
     def _bad(self, place: Place, bad: Bad) -> None:
         self.tally.bad_lines += 1

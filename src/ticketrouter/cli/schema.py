@@ -5,16 +5,22 @@ Law of this file: options and streams; it knows no statement, and runs none.
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from ticketrouter.cli.desk import Desk, desk_options, looked_at, mapping_error
+from ticketrouter.cli.desk_options import desk_options
 from ticketrouter.cli.fatal import FatalError
 from ticketrouter.cli.files import written
-from ticketrouter.sqlalchemy import MappingError, TicketMapping
-from ticketrouter.sqlalchemy.ddl import DIALECTS, Step, missing_steps, own_schema, schema_steps, script
+from ticketrouter.cli.options import SaidOnce
+from ticketrouter.cli.tables import Tables, looked_at, said
+from ticketrouter.sqlalchemy import MappingError
+from ticketrouter.sqlalchemy.dialects import database_of
+from ticketrouter.sqlalchemy.health.ddl import DIALECTS, missing_steps, script
+from ticketrouter.sqlalchemy.steps import Step
 
 
-@click.command()
+@click.command(cls=SaidOnce)
 @click.option("--dialect", type=click.Choice(DIALECTS), help="The database that the statements are for.")
 @click.option(
     "--database", metavar="URL", help="A database that is looked at: only what is missing there is printed."
@@ -31,10 +37,7 @@ def schema(
     dialect: str | None,
     *,
     database: str | None,
-    preset: str,
-    table: str | None,
-    column: dict[str, str],
-    active: tuple[str, ...],
+    tables: Tables,
     drop: tuple[str, ...],
     plan: str | None,
 ) -> None:
@@ -49,27 +52,24 @@ def schema(
         raise click.UsageError("Say either --dialect or --database.")
     if drop and database is not None:
         raise click.UsageError("--drop is for --dialect: with --database the old rule is found.")
-    desk = Desk(preset, table, column, active)
     if database is not None:
-        with looked_at(database, desk) as (connection, mapping):
+        with looked_at(database, tables) as (connection, mapping):
             steps = missing_steps(connection, mapping)
+            dialect = database_of(connection.dialect).name
     else:
-        steps = _all_steps(desk, str(dialect), drop)
-    text = script(steps) if steps else "-- Nothing is missing.\n"
+        steps = _all_steps(tables, str(dialect), drop)
+    text = script(steps, str(dialect)) if steps else "-- Nothing is missing.\n"
     if plan is None:
+        if sys.stdout.isatty() and not text.replace("\n", "").isprintable():
+            raise FatalError("a name has control characters, which a terminal obeys: say --plan FILE")
         click.echo(text, nl=False)
         return
     with written(plan) as file:
         file.write(text)
 
 
-def _all_steps(desk: Desk, dialect: str, drop: tuple[str, ...]) -> tuple[Step, ...]:
+def _all_steps(tables: Tables, dialect: str, drop: tuple[str, ...]) -> tuple[Step, ...]:
     try:
-        mapping: TicketMapping = desk.usual_mapping()
-        if desk.is_of_the_line:
-            return schema_steps(mapping, dialect, drop=drop)
-        if drop:
-            raise FatalError("--drop is for a table that is there: ours is made with the right rule")
-        return own_schema(mapping, dialect)
+        return tables.steps(dialect, drop)
     except MappingError as error:
-        raise mapping_error(error) from error
+        raise FatalError(said(tables, error)) from error

@@ -11,14 +11,17 @@ except ModuleNotFoundError as _missing:
         name=_missing.name,
     ) from _missing
 
+from ticketrouter.sqlalchemy.columns import MappingError
+from ticketrouter.sqlalchemy.dialects.sqlite.transactions import configure_sqlite
 from ticketrouter.sqlalchemy.faults import is_retryable
-from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, MappingError, TicketMapping, metadata
+from ticketrouter.sqlalchemy.mapping import DEFAULT_MAPPING, TicketMapping, metadata
+from ticketrouter.sqlalchemy.on_message import KEEP
 from ticketrouter.sqlalchemy.repository import AsyncSQLAlchemyTicketRepository, SQLAlchemyTicketRepository
 from ticketrouter.sqlalchemy.rules import detect_unique_rule
-from ticketrouter.sqlalchemy.sqlite import configure_sqlite
 
 __all__ = [
     "DEFAULT_MAPPING",
+    "KEEP",
     "AsyncSQLAlchemyTicketRepository",
     "MappingError",
     "SQLAlchemyTicketRepository",

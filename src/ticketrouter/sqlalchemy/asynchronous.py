@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+    from sqlalchemy.ext.asyncio import AsyncConnection as AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncSession as AsyncSession
+    from sqlalchemy.ext.asyncio import async_scoped_session as async_scoped_session
 else:
     try:
         from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
@@ -17,5 +19,3 @@ else:
         AsyncConnection = type("AsyncConnection", (), {})
         AsyncSession = type("AsyncSession", (), {})
         async_scoped_session = type("async_scoped_session", (), {})
-
-__all__ = ["AsyncConnection", "AsyncSession", "async_scoped_session"]

@@ -1,147 +1,131 @@
 """What the databases' errors mean: driver errors in, ours out.
 
-Law of this file: an error is known by its code, never by its text; our text holds the code and no data.
+Law of this file: an error is known by its code, or by its class where it has none, never by its text; what each
+means stands in the room of its database, or in `error_codes`, and nowhere else. Our text holds the code and no data.
 """
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
-from enum import Enum, auto
-from typing import Any
+from typing import Any, assert_never
 
-from sqlalchemy.exc import (
-    DBAPIError,
-    InterfaceError,
-    OperationalError,
-    SQLAlchemyError,
-    UnboundExecutionError,
-)
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, UnboundExecutionError
 
 from ticketrouter.errors import ContentionError, RepositoryError, TicketRouterError
+from ticketrouter.sqlalchemy.dialects import DATABASES
+from ticketrouter.sqlalchemy.error_codes import (
+    CLASSES,
+    Fault,
+    Named,
+    Row,
+    code_of,
+    is_a_drivers,
+    row_in,
+)
+
+DATABASE_ERRORS = tuple(each.errors for each in DATABASES)
+"""What the errors of each database mean."""
+SERVERS = (*(each.codes for each in DATABASE_ERRORS), CLASSES)
+"""The tables of codes, in the order of the page."""
+_LONGEST_NAME = 128
+_OF_PYTHON = sys.stdlib_module_names | {"uvloop"}
+"""What a driver waits with: what is raised there is raised on its behalf."""
 
 
-class Fault(Enum):
-    """What an error means to us."""
-
-    TAKEN = auto()
-    """A unique rule refused the row."""
-    RESTART = auto()
-    """Only a restart of the whole transaction can cure it."""
-    LOST = auto()
-    """The connection is gone, and with it the transaction."""
-    OTHER = auto()
-    """Anything else."""
+def row_of(error: BaseException) -> Row:
+    """Return what an error means: one of SQLAlchemy's, of a driver's, or any other."""
+    return row_in(error, DATABASE_ERRORS)
 
 
-_POSTGRESQL = {
-    "23505": Fault.TAKEN,
-    "40001": Fault.RESTART,
-    "40P01": Fault.RESTART,
-    "55P03": Fault.RESTART,
-    "57P01": Fault.LOST,
-    "57P02": Fault.LOST,
-    "57P03": Fault.LOST,
-}
-_MYSQL = {
-    1062: Fault.TAKEN,
-    1020: Fault.RESTART,
-    1205: Fault.RESTART,
-    1213: Fault.RESTART,
-    # Galera: the node is not, or no longer, part of a quorum.
-    1047: Fault.LOST,
-    1180: Fault.LOST,
-    # Shut down, killed.
-    1053: Fault.LOST,
-    1927: Fault.LOST,
-    # There was no server to connect to.
-    2002: Fault.LOST,
-    2003: Fault.LOST,
-    2006: Fault.LOST,
-    2013: Fault.LOST,
-}
-_NO_SAVEPOINT = 1305
-_SQLITE = {
-    # SQLITE_CONSTRAINT_UNIQUE and SQLITE_CONSTRAINT_PRIMARYKEY
-    2067: Fault.TAKEN,
-    1555: Fault.TAKEN,
-}
-_SQLITE_PRIMARY = {5: Fault.RESTART, 6: Fault.RESTART}
-"""SQLITE_BUSY and SQLITE_LOCKED, whatever the extension."""
+def names_in(error: Any) -> Named:
+    """Return which constraint and which column a driver's error names."""
+    found = next((named for each in DATABASE_ERRORS if (named := each.names(error))), [])
+    return [(what, name) for what, name in found if _is_a_name(name)]
 
 
-def code_of(error: DBAPIError) -> str | int | None:
-    """Return the code of a driver's error: an SQLSTATE, or a number of SQLite or MariaDB; None: it has none."""
-    driver_error: Any = error.orig
-    # First of all the number: the drivers of MariaDB may give an SQLSTATE too, which says less.
-    first = next(iter(getattr(driver_error, "args", ())), None)
-    numbers = (getattr(driver_error, "sqlite_errorcode", None), first)
-    for number in numbers:
-        if isinstance(number, int):
-            return number
-    state: str | None = getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None)
-    return state
+def _is_a_name(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isprintable()
 
 
-def fault_of(error: DBAPIError) -> Fault:
-    """Tell what a driver's error means."""
-    if error.connection_invalidated:
-        return Fault.LOST
-    match code_of(error):
-        case str() as state:
-            return Fault.LOST if state.startswith("08") else _POSTGRESQL.get(state, Fault.OTHER)
-        case int() as number if hasattr(error.orig, "sqlite_errorcode"):
-            return _SQLITE.get(number) or _SQLITE_PRIMARY.get(number & 0xFF, Fault.OTHER)
-        case int() as number:
-            return _MYSQL.get(number, Fault.OTHER)
-        case None:
-            # No server has said this but the driver: that there is none, or that the connection is closed.
-            return Fault.LOST if isinstance(error, InterfaceError | OperationalError) else Fault.OTHER
+def fault_of(error: BaseException) -> Fault:
+    """Tell what an error means to us."""
+    return row_of(error).fault
 
 
-def translate(error: SQLAlchemyError) -> TicketRouterError:
-    """Return our error for one of SQLAlchemy's."""
-    if not isinstance(error, DBAPIError):
-        if isinstance(error, UnboundExecutionError):
-            return RepositoryError("the session is bound to no engine")
-        return RepositoryError(f"the statement could not be sent ({type(error).__name__})")
-    code = code_of(error)
-    named = f"code {code}" if code is not None else type(error.orig).__name__
-    match fault_of(error):
+def translate(error: Exception) -> TicketRouterError:
+    """Return our error for one of SQLAlchemy's, or one of a driver's that it has not wrapped."""
+    fault, named = fault_of(error), _named(error)
+    match fault:
         case Fault.RESTART:
             return ContentionError(f"roll back and run the whole transaction again ({named})")
         case Fault.LOST:
             return RepositoryError(f"the connection to the database is lost ({named})", retryable=True)
+        case Fault.UNAVAILABLE:
+            return RepositoryError(
+                f"the database cannot do it now: roll back, wait, and run the whole transaction again ({named})",
+                retryable=True,
+            )
+        case Fault.AFTERMATH:
+            return RepositoryError(f"an earlier error has ended the transaction: roll back ({named})")
         case Fault.TAKEN | Fault.OTHER:
-            return RepositoryError(f"the database refused a statement ({named})")
+            return _refused(error, named)
+        case _:
+            assert_never(fault)
+
+
+def _named(error: Exception) -> str:
+    """Name an error by its code; one without by its class, as the driver has it."""
+    is_coded = isinstance(error, DBAPIError) or is_a_drivers(error, DATABASE_ERRORS)
+    code = code_of(error) if is_coded else None
+    driver_error = error.orig if isinstance(error, DBAPIError) else error
+    return f"code {code}" if code is not None else type(driver_error).__name__
+
+
+def _refused(error: Exception, named: str) -> RepositoryError:
+    if isinstance(error, UnboundExecutionError):
+        return RepositoryError("the session is bound to no engine")
+    if not isinstance(error, SQLAlchemyError):
+        return RepositoryError(f"the database or its driver refused ({named})")
+    if not isinstance(error, DBAPIError):
+        return RepositoryError(f"the statement could not be sent ({named})")
+    where = "".join(f", {what} {name}" for what, name in names_in(error.orig))
+    return RepositoryError(f"the database refused a statement ({named}{where})")
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Tell whether the host may run its whole unit of work again, after a rollback.
+    """Tell whether the host may run its whole unit of work again, after a rollback and a wait.
 
     A host needs it for what its own statements raise, above all `COMMIT`, at which SERIALIZABLE transactions and
     Galera may still fail, and for a server that is not there while it starts again.
 
     Args:
-        error: an error of ticketrouter, of SQLAlchemy, or any other.
+        error: an error of ticketrouter, of SQLAlchemy, of a driver, or any other.
 
     Returns:
-        `error.retryable` for an error of ours; for one of SQLAlchemy what ours would say; True for what asyncpg
-        raises where nobody listens, a `ConnectionError`, or a `FileNotFoundError` of a socket; else False.
+        `error.retryable` for an error of ours; for one of SQLAlchemy or a driver what the table of error codes
+        says; True for what asyncpg raises where nobody listens, or too late: a `ConnectionError`, a
+        `TimeoutError`, another error of a network; else False.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        told = translate(seen) if isinstance(seen, SQLAlchemyError) else seen
-        if _nobody_listens(told) or (isinstance(told, TicketRouterError) and told.retryable):
-            return True
-        # A savepoint that went with its transaction fails too, and hides why: MariaDB after a deadlock.
-        seen = seen.__context__ if isinstance(seen, SQLAlchemyError) else None
-    return False
+    if isinstance(error, TicketRouterError):
+        return error.retryable
+    return fault_of(error).is_retryable or _cause_of_aftermath(error) is not None
 
 
-def _nobody_listens(error: BaseException) -> bool:
-    # Whoever misses a file names it; a socket that is gone is not named.
-    missing = isinstance(error, FileNotFoundError) and error.filename is None
-    return missing or isinstance(error, ConnectionError)
+def _cause_of_aftermath(error: BaseException) -> BaseException | None:
+    """Return the error that the transaction was lost by, where what came after it fails too and hides it.
+
+    On MariaDB our savepoint goes with the transaction, so that it cannot be released.
+    """
+    if fault_of(error) is not Fault.AFTERMATH:
+        return None
+    before = error.__context__
+    while before is not None:
+        is_ours = isinstance(before, TicketRouterError) and before.retryable
+        if is_ours or fault_of(before).is_retryable:
+            return before
+        before = before.__context__
+    return None
 
 
 class _Translated:
@@ -152,24 +136,28 @@ class _Translated:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, SQLAlchemyError):
-            raise translate(_first(error)) from error
+            first = _cause_of_aftermath(error)
+            raise translate(first if isinstance(first, SQLAlchemyError) else error) from error
+        if isinstance(error, Exception) and _has_come_from_a_driver(error):
+            raise translate(error) from error
+
+
+def _has_come_from_a_driver(error: Exception) -> bool:
+    """Tell whether a driver has raised an error that SQLAlchemy has let out as it is, as asyncpg does where it connects.
+
+    What a host's callback, listener or signal handler raises is the host's own, whatever it is.
+    """
+    last, trace = "", error.__traceback__
+    while trace is not None:
+        package = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        last = last if package in _OF_PYTHON else package
+        trace = trace.tb_next
+    return any(last in each.drivers for each in DATABASE_ERRORS)
 
 
 _TRANSLATED = _Translated()
 
 
 def translated() -> AbstractContextManager[None]:
-    """Let errors of SQLAlchemy out as ours, with the cause kept."""
+    """Let errors of SQLAlchemy and of drivers out as ours, with the cause kept."""
     return _TRANSLATED
-
-
-def _first(error: SQLAlchemyError) -> SQLAlchemyError:
-    """Return the error that the transaction was lost by: on MariaDB our savepoint goes with it, which fails too."""
-    if not isinstance(error, DBAPIError) or code_of(error) != _NO_SAVEPOINT:
-        return error
-    before = error.__context__
-    while before is not None:
-        if isinstance(before, DBAPIError) and fault_of(before) in {Fault.RESTART, Fault.LOST}:
-            return before
-        before = before.__context__
-    return error

@@ -13,7 +13,8 @@ from typing import Any
 
 from ticketrouter.model import Ticket, trusted_ticket
 from ticketrouter.sqlalchemy.codecs import EPOCH, SAME, Codec
-from ticketrouter.sqlalchemy.mapping import FIELDS, TicketMapping
+from ticketrouter.sqlalchemy.columns import FIELDS
+from ticketrouter.sqlalchemy.mapping import TicketMapping
 
 ORPHAN = "(deleted)"
 """What stands for the connection of a row in the way that has none any more."""
@@ -27,7 +28,7 @@ class RowReader:
 
     Args:
         mapping: where the tickets are.
-        codecs: how each field that has a column is read.
+        codecs: how each field that has a column is read, and the status in any case.
         fields: the fields of a row, in order.
         told: the fields that are told beside the row, in order.
     """
@@ -46,14 +47,20 @@ class RowReader:
             for field in fields
             if codecs[field].decode is not SAME.decode
         ]
-        known = _ABSENT | {"company_id": mapping.only_company}
+        known = _ABSENT | {
+            "company_id": mapping.only_company,
+            "connection_id": mapping.only_connection,
+        }
         self._absent = tuple(known.get(field) for field in absent)
         self._in_order = itemgetter(*(places[field] for field in FIELDS))
         self._active = mapping.statuses.active
+        self._has_word = "status" in (*fields, *told)
+        self._place_of_closing, self._word = places["closed_at"], codecs["status"].decode
 
     def ticket(self, row: Sequence[Any], told: Sequence[Any] = ()) -> Ticket:
         """Return the ticket of a row."""
         values = [*row, *told, *self._absent]
+        word = None if self._has_word else self._word(values[self._place_of_closing])
         for place, decode in self._decoders:
             values[place] = decode(values[place])
         (
@@ -72,6 +79,7 @@ class RowReader:
         ) = self._in_order(values)
         # Some hosts leave the last change empty until there is one.
         updated_at = updated_at or created_at or EPOCH
+        status = status if word is None else word
         closed_at = None if status in self._active else _utc(closed_at or updated_at)
         return trusted_ticket(
             id_,

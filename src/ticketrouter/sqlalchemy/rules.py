@@ -1,41 +1,65 @@
 """Which unique rule a tickets table has, found by what it enforces, never by its name.
 
-Law of this file: an index is what its columns, expressions and predicate do to made-up rows, and the database
-itself is asked what they do. Nothing is written, and no row of the host is read.
+Law of this file: an index is the rule only if no row that we take for an active ticket can be left out by it. What is
+not proved is no rule, and it is said why.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
-from typing import Any, TypeAlias
-from uuid import UUID
+from collections.abc import Iterable, Mapping
 
-from attrs import frozen
-from sqlalchemy import Connection, Enum, Integer, Uuid, bindparam, text
+from attrs import evolve, frozen
+from sqlalchemy import Connection, Dialect
 
 from ticketrouter.model import UniqueRule
-from ticketrouter.sqlalchemy.catalogue import Index, indexes, quoted, table_name
+from ticketrouter.sqlalchemy.catalogue import catalogue_of, indexes, reaches
+from ticketrouter.sqlalchemy.codecs import keeps_to_the_letter
+from ticketrouter.sqlalchemy.columns import KEY, MappingError
+from ticketrouter.sqlalchemy.facts import ColumnFacts, Detected, Index, Reach
 from ticketrouter.sqlalchemy.faults import translated
-from ticketrouter.sqlalchemy.mapping import KEY, MappingError, TicketMapping
-
-_Value: TypeAlias = int | str | None
+from ticketrouter.sqlalchemy.filling import check_fields, check_there, facts_of, needed
+from ticketrouter.sqlalchemy.fit_words import check_words
+from ticketrouter.sqlalchemy.ids import proved_index_of_ids
+from ticketrouter.sqlalchemy.mapping import TicketMapping, check_place
 
 
 @frozen
-class Detected:
-    """The unique rule of a tickets table, and the index that enforces it.
+class Judged:
+    """A unique index about contacts, and what it does.
 
     Args:
-        rule: the rule.
-        index: the index; None under UniqueRule.NONE.
-        words: the statuses that it is about; None: all.
+        index: the index.
+        rule: the rule that it enforces; NONE: none.
+        words: the statuses that the rule is about, of those that are known; None: all.
+        why: why it enforces none; empty: it does.
+        by: the columns by which it tells active tickets of one key apart, or leaves some of them out.
+        left_out: the active statuses that it leaves out.
+        problem: why it can be no part of any application; empty: it can.
+        vacuous: whether it forbids nothing, because the ticket's own id is in it.
+        refuses_closing: whether a ticket cannot be closed while another closed one of its key is there.
+        for_ever: whether it limits closed tickets as it does active ones.
     """
 
-    rule: UniqueRule
-    index: Index | None = None
+    index: Index
+    rule: UniqueRule = UniqueRule.NONE
     words: frozenset[str] | None = None
+    why: str = ""
+    by: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
+    problem: str = ""
+    vacuous: bool = False
+    refuses_closing: bool = False
+    for_ever: bool = False
+
+    @property
+    def is_narrower(self) -> bool:
+        """Whether it is about active tickets, and lets several of a key be by another column: they are no duplicates."""
+        return bool(self.by) and has_condition(self.index) and not self.vacuous
+
+    @property
+    def in_the_way(self) -> bool:
+        """Whether the rule on active tickets is of no use beside it, or it is of none beside the rule."""
+        return bool(self.for_ever or self.problem or self.vacuous or self.refuses_closing)
 
 
 def detect_unique_rule(connection: Connection, mapping: TicketMapping) -> UniqueRule:
@@ -49,29 +73,74 @@ def detect_unique_rule(connection: Connection, mapping: TicketMapping) -> Unique
         The strictest rule that a unique index or constraint enforces; NONE if there is none.
 
     Raises:
-        MappingError: if it is no Connection, if the table is not there, if an index is about other statuses than the scheme's, or if a
-            constraint that matters is deferrable.
+        MappingError: if it is no Connection, if the table is not there, or if a constraint that matters is deferrable.
 
     Statements:
-        One or two look-ups in the catalogue, and one `SELECT` without a table for each unique index.
+        Two or three look-ups in the catalogue. Where unique indexes on contacts have expressions or a predicate, one
+        `SELECT` that reads no row for all of them; on PostgreSQL one, and an `EXPLAIN`, for each, in a savepoint.
     """
-    if not isinstance(connection, Connection):
-        raise MappingError(
-            f"a Connection is needed, not {type(connection).__name__}: with engine.connect() as connection: ..."
-        )
+    check_place(connection, mapping)
     with translated():
         return detect(connection, mapping).rule
 
 
+def detect_all(connection: Connection, mapping: TicketMapping) -> Detected:
+    """Find the unique rule and the index of the ids, by the same look-ups in the catalogue.
+
+    Raises:
+        MappingError: as `detect_unique_rule`; and if columns are missing, if nothing proves the id unique, if nobody fills a column, or if the
+            status column cannot hold the words, or takes two of them for one.
+
+    Statements:
+        One more `SELECT` than `detect_unique_rule`, of the words, in a savepoint on PostgreSQL.
+    """
+    found = tuple(indexes(connection, mapping))
+    if found:
+        check_there(mapping, found[0].table)
+    of_ids = proved_index_of_ids(mapping, found)
+    check_fields(mapping, of_ids.table)
+    check_words(connection, mapping, of_ids.table)
+    unique = frozenset(index.bare for index in found if index.unique)
+    named = catalogue_of(connection).named(of_ids)
+    return evolve(
+        _detected(connection, mapping, found),
+        of_ids=named,
+        unique=unique,
+        needed=needed(mapping, of_ids.table),
+        digits=_digits(mapping, of_ids),
+        merged=merged(connection.dialect, mapping, of_ids.table),
+    )
+
+
+def merged(dialect: Dialect, mapping: TicketMapping, facts: Mapping[str, ColumnFacts]) -> frozenset[str]:
+    """Return the fields of a key whose columns take texts for equal that are others."""
+    there = {field: facts_of(facts, mapping.columns[field]) for field in KEY if field in mapping.columns}
+    return frozenset(
+        field
+        for field, found in there.items()
+        if found is not None and found.merges and keeps_to_the_letter(mapping.columns[field].type, dialect)
+    )
+
+
+def _digits(mapping: TicketMapping, index: Index) -> int | None:
+    found = index.table.get(mapping.last_change.name)
+    return None if found is None else found.digits
+
+
 def detect(connection: Connection, mapping: TicketMapping) -> Detected:
     """Find the unique rule and the index behind it: see `detect_unique_rule`."""
-    found = [
-        judged
-        for index in indexes(connection, mapping)
-        # An invalid one may have duplicates in it.
-        if index.unique and index.valid and (judged := judge(connection, mapping, index)) is not None
-    ]
-    return max(found, key=lambda judged: STRICTNESS.index(judged.rule), default=Detected(UniqueRule.NONE))
+    return _detected(connection, mapping, indexes(connection, mapping))
+
+
+def _detected(connection: Connection, mapping: TicketMapping, all_: Iterable[Index]) -> Detected:
+    there = list(all_)
+    found = judged_indexes(connection, mapping, there)
+    if problem := next((judged.problem for judged in found if judged.problem), None):
+        raise MappingError(problem)
+    best, ways = max(found, key=_strictness, default=None), catalogue_of(connection).ways(mapping, there)
+    if best is None or best.rule is UniqueRule.NONE:
+        return Detected(UniqueRule.NONE, ways=ways)
+    return Detected(best.rule, best.index, best.words, ways)
 
 
 STRICTNESS = (
@@ -82,183 +151,128 @@ STRICTNESS = (
 )
 
 
-# --- what an index does to made-up rows ----------------------------------------------------------------------
-
-_MOVING = ("user_id", "queue_id")
-"""The fields that change while a ticket is active."""
-
-
-@frozen
-class _Probe:
-    """A made-up row: the values of some fields, and a status."""
-
-    values: dict[str, _Value]
-    status: str
+def _strictness(judged: Judged) -> tuple[int, bool, int, int]:
+    """Rank what an index enforces: of two with the same rule, the one that more rows are in the way of."""
+    words = 0 if judged.words is None else len(judged.words)
+    return STRICTNESS.index(judged.rule), judged.words is None, words, -len(judged.index.parts)
 
 
-@frozen
-class _Seen:
-    """What became of a probe: the value of each part of the index, and whether its predicate took the row."""
+def judged_indexes(connection: Connection, mapping: TicketMapping, found: Iterable[Index]) -> list[Judged]:
+    """Judge each unique index that is about contacts; the primary key is not among them, if the id is in it.
 
-    parts: tuple[Any, ...]
-    taken: bool
-
-    @property
-    def counts(self) -> bool:
-        """Whether a second such row is refused: a unique index does not compare NULLs."""
-        return self.taken and None not in self.parts
-
-
-def judge(connection: Connection, mapping: TicketMapping, index: Index) -> Detected | None:
-    """Tell the rule that one unique index enforces; None: it does not say how many tickets a key may have.
-
-    Raises:
-        MappingError: as `detect_unique_rule` does.
+    Statements:
+        As `detect_unique_rule`, without the look-ups in the catalogue.
     """
-    words = _known_words(mapping, index)
-    fields = [field for field in KEY if field in mapping.columns]
-    base = {field: _value(mapping, field, 0) for field in fields} | _group(mapping, of=False)
-    first = min(mapping.statuses.active)
-    changes = [
-        *({field: _value(mapping, field, 1)} for field in fields),
-        *({field: _value(mapping, field, 1)} for field in _MOVING if field in mapping.columns),
-        _group(mapping, of=True),
+    # An invalid one may have duplicates in it.
+    shaped = [
+        _shaped(mapping, index)
+        for index in found
+        if index.unique and index.valid and _is_about(mapping, index)
     ]
-    probes = [
-        *(_Probe(base | _closing(mapping, word), word) for word in words),
-        *(_Probe(base | change, first) for change in changes),
+    open_ = [judged.index for judged in shaped if not judged.why and has_condition(judged.index)]
+    reached = iter(reaches(connection, mapping, open_))
+    return [
+        judged
+        if judged.why
+        else _ruled(mapping, judged, next(reached) if has_condition(judged.index) else None)
+        for judged in shaped
     ]
-    seen = _ask(connection, mapping, index, probes)
-    of_word, of_change = dict(zip(words, seen, strict=False)), seen[len(words) :]
-    usual = of_word[first]
-    covered = frozenset(word for word, row in of_word.items() if row.counts)
-    if not covered or len({of_word[word].parts for word in covered}) > 1:
-        return None  # it leaves every row alone, or tells statuses apart: it says nothing of a second ticket
-    if any(row.counts is not usual.counts for row in of_change):
-        return None  # some tickets are not in it
-    if any(row.parts != usual.parts for row in of_change[len(fields) : -1]):
-        return None  # a second ticket may be in it, under another agent or queue
-    telling = {field for field, row in zip(fields, of_change, strict=False) if row.parts != usual.parts}
-    return _rule(mapping, index, covered, frozenset(words), telling)
 
 
-def _rule(
-    mapping: TicketMapping,
-    index: Index,
-    covered: frozenset[str],
-    known: frozenset[str],
-    telling: set[str],
-) -> Detected | None:
-    active = mapping.statuses.active
-    if "contact_id" not in telling or not covered & active:
-        return None
-    if index.deferrable:
-        raise MappingError(
-            f"the unique constraint {index.name} is deferrable, so no insert can ask whether a key is taken: make "
-            "it anew without DEFERRABLE"
-        )
-    if "connection_id" not in telling:
-        return Detected(UniqueRule.ONE_PER_CONTACT, index, None if covered == known else covered)
-    if covered == known:
-        return Detected(UniqueRule.ONE_PER_CONNECTION, index)
-    if covered != active:
-        raise MappingError(
-            f"the unique index {index.name} is about the statuses {sorted(covered)}, and the StatusScheme says "
-            f"that {sorted(active)} are active: pass statuses=StatusScheme(active=...) with the words of the "
-            "index, or build the index anew with the words of the scheme"
-        )
-    return Detected(UniqueRule.ACTIVE_PER_CONNECTION, index, covered)
-
-
-def _known_words(mapping: TicketMapping, index: Index) -> list[str]:
-    """List the status words there are: the scheme's, the column's own, and those that the index speaks of."""
-    column = mapping.columns["status"]
-    words = set(mapping.statuses.active) | {mapping.statuses.closed}
-    if isinstance(column.type, Enum):
-        return sorted(words | set(column.type.enums))
-    for sql in (index.predicate or "", *index.expressions()):
-        words |= {word.replace("''", "'") for word in re.findall(r"'((?:[^'\\]|'')+)'", sql)}
-    return sorted(words)
-
-
-def _value(mapping: TicketMapping, field: str, which: int) -> _Value:
-    match mapping.columns[field].type:
-        case Integer():
-            return which + 1
-        case Uuid():
-            return str(UUID(int=which + 1))
-        case _:
-            return "ab"[which]
-
-
-def _closing(mapping: TicketMapping, word: str) -> dict[str, _Value]:
-    """Whether a ticket has a time of closing follows from its status: a made-up row says it, as every real one does."""
-    if "closed_at" not in mapping.columns or mapping.statuses.is_active(word):
-        return {}
-    counted = isinstance(mapping.columns["closed_at"].type, Integer)
-    return {"closed_at": 1 if counted else "2026-01-01 00:00:00"}
-
-
-def _group(mapping: TicketMapping, *, of: bool) -> dict[str, _Value]:
-    """Whether a chat is a group follows from its contact: a made-up row says it, as every real one does."""
-    if "is_group" not in mapping.columns:
-        return {}
-    return {"is_group": int(of) if isinstance(mapping.columns["is_group"].type, Integer) else of}
-
-
-def _ask(connection: Connection, mapping: TicketMapping, index: Index, probes: list[_Probe]) -> list[_Seen]:
-    rows = (
-        _populated_rows(connection, mapping, probes)
-        if connection.dialect.name == "postgresql"
-        else _literal_rows(connection, mapping, probes)
+def _is_about(mapping: TicketMapping, index: Index) -> bool:
+    contact = mapping.columns["contact_id"].name
+    if index.primary and mapping.columns["id"].name in index.columns:
+        return False
+    reads = (
+        *index.columns,
+        *index.reads,
+        *(c for each in index.columns if each for c in index.table[each].reads),
     )
-    parts = ", ".join(f"({_escaped(part)}) AS ticketrouter_{n}" for n, part in enumerate(index.expressions()))
-    taken = "1=1" if index.predicate is None else _escaped(index.predicate)
-    query = (
-        f"SELECT CASE WHEN {taken} THEN 1 ELSE 0 END AS ticketrouter_taken, {parts} "  # noqa: S608 - the catalogue's own
-        f"FROM {rows} ORDER BY ticketrouter_n"
-    )
-    values = {f"p{n}_{field}": value for n, probe in enumerate(probes) for field, value in _cells(probe)}
-    if connection.dialect.name == "postgresql":
-        values = {f"p{n}": json.dumps(dict(_named_cells(mapping, probe))) for n, probe in enumerate(probes)}
-    statement = text(query).bindparams(*(bindparam(name, value) for name, value in values.items()))
-    return [_Seen(tuple(row[1:]), bool(row[0])) for row in connection.execute(statement)]
+    return contact in reads or any(contact in expression for expression in index.computed)
 
 
-def _cells(probe: _Probe) -> Iterator[tuple[str, _Value]]:
-    yield from probe.values.items()
-    yield "status", probe.status
+def has_condition(index: Index) -> bool:
+    """Tell whether not every row is in an index in the same way."""
+    return index.predicate is not None or bool(index.computed)
 
 
-def _named_cells(mapping: TicketMapping, probe: _Probe) -> Iterator[tuple[str, _Value]]:
-    for field, value in _cells(probe):
-        yield mapping.columns[field].name, value
+# --- what an index is over -----------------------------------------------------------------------------------
 
 
-def _populated_rows(connection: Connection, mapping: TicketMapping, probes: list[_Probe]) -> str:
-    """Let PostgreSQL make rows of the table's own type; columns that are not named are NULL."""
-    table = _escaped(table_name(connection, mapping))
-    values = ", ".join(f"({n}, CAST(:p{n} AS jsonb))" for n in range(len(probes)))
-    return (
-        f"(VALUES {values}) AS ticketrouter_rows(ticketrouter_n, ticketrouter_row) CROSS JOIN LATERAL "
-        f"jsonb_populate_record(CAST(NULL AS {table}), ticketrouter_row) AS ticketrouter_ticket"
-    )
-
-
-def _literal_rows(connection: Connection, mapping: TicketMapping, probes: list[_Probe]) -> str:
+def _shaped(mapping: TicketMapping, index: Index) -> Judged:
+    """Judge an index by its plain columns alone; without a `why` it depends on its expressions and its predicate."""
     names = {column.name: field for field, column in mapping.columns.items()}
-
-    def row(n: int, probe: _Probe) -> str:
-        given = dict(_cells(probe))
-        cells = (
-            f"{f':p{n}_{field}' if (field := names.get(column.name)) in given else 'NULL'} "
-            f"AS {_escaped(quoted(connection, column.name))}"
-            for column in mapping.table.columns
+    fields = {names.get(column, column) for column in index.plain_columns}
+    strangers = [column for column in index.plain_columns if names.get(column) not in KEY]
+    judged = Judged(index)
+    if "id" in fields:
+        return evolve(judged, why="it has the ticket's own id in it, so it forbids nothing", vacuous=True)
+    if strangers:
+        whole = index.predicate is None and not index.computed
+        return evolve(
+            judged,
+            why=f"it tells tickets of one key apart by {_listed(strangers)}",
+            by=tuple(strangers),
+            refuses_closing=whole and "status" in fields and fields <= _OF_THE_TICKET,
+            for_ever=whole and fields <= {*KEY, "is_group"},
         )
-        return f"SELECT {n} AS ticketrouter_n, {', '.join(cells)}"
+    if "contact_id" not in fields:
+        return evolve(judged, why="it is over an expression, and not over the contact itself")
+    if index.unfit:
+        return evolve(judged, why=index.unfit)
+    return judged
 
-    return f"({' UNION ALL '.join(row(n, probe) for n, probe in enumerate(probes))}) AS ticketrouter_ticket"
+
+_OF_THE_TICKET = {*KEY, "status", "is_group", "user_id", "queue_id"}
+"""What two closed tickets of a key may have in common; another column, as a uuid, would tell them apart."""
 
 
-def _escaped(sql: str) -> str:
-    return sql.replace(":", r"\:")
+def _listed(columns: Iterable[str]) -> str:
+    return ", ".join(columns)
+
+
+# --- which rows it has ---------------------------------------------------------------------------------------
+
+
+def _ruled(mapping: TicketMapping, judged: Judged, reach: Reach | None) -> Judged:
+    """Judge an index over columns of the key by the rows that it has; None: it has all."""
+    if reach is None:
+        return _with_rule(mapping, judged, None)
+    if reach.by or reach.unclear:
+        depends = f"whether a ticket is in it depends on {_listed(reach.by)}"
+        return evolve(judged, why=reach.unclear or depends, by=reach.by)
+    active = mapping.statuses.active
+    if left_out := active - reach.rows.keys():
+        why = f"it leaves out the active tickets that are {_listed(sorted(left_out))}"
+        return evolve(judged, why=why, left_out=left_out)
+    values = {reach.rows[word] for word in active}
+    same = frozenset(word for word, value in reach.rows.items() if value in values)
+    closed = mapping.statuses.closed
+    if closed in reach.rows and closed not in same:
+        return evolve(judged, why="it limits closed tickets beside the active one", refuses_closing=True)
+    if len(values) > 1:
+        return evolve(judged, why="it tells the active statuses apart")
+    return _with_rule(mapping, judged, None if reach.others and same == reach.known else same)
+
+
+def _with_rule(mapping: TicketMapping, judged: Judged, words: frozenset[str] | None) -> Judged:
+    index = judged.index
+    if index.deferrable:
+        return evolve(
+            judged,
+            problem=f"the unique constraint {index.name} is deferrable, so no insert can ask whether a key is taken: "
+            "make it anew without DEFERRABLE",
+        )
+    for_ever = words is None or mapping.statuses.closed in words
+    if mapping.where is not None and mapping.where.is_opaque:
+        why = "of the row condition, `where`, nothing can be proved, as it has a sub-query or a text"
+        return evolve(judged, why=why, for_ever=for_ever)
+    connection = mapping.columns.get("connection_id")
+    if connection is not None and connection.name not in index.plain_columns:
+        rule = UniqueRule.ONE_PER_CONTACT
+    elif for_ever:
+        rule = UniqueRule.ONE_PER_CONNECTION
+    else:
+        rule = UniqueRule.ACTIVE_PER_CONNECTION
+    full = rule is not UniqueRule.ACTIVE_PER_CONNECTION
+    return evolve(judged, rule=rule, words=words, for_ever=full)

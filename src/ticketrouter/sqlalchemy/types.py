@@ -7,20 +7,62 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeAlias
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, String, Text
-from sqlalchemy.dialects import mysql
+from sqlalchemy import (
+    BINARY,
+    VARBINARY,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    LargeBinary,
+    String,
+    Text,
+    func,
+)
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ticketrouter.checks import Id
+from ticketrouter.sqlalchemy.storage import storage_of
 
 Reader: TypeAlias = Callable[[Any], Any]
+
+
+def of_dialect(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    """Return the type that a column has with a dialect: it may have a variant for it."""
+    variants: Mapping[str, TypeEngine[Any]] = getattr(type_, "_variant_mapping", {})
+    return variants.get(dialect.name, type_)
+
+
+def bare(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    """Return what a database has of a type that somebody has decorated; ours are what they are."""
+    found = of_dialect(type_, dialect)
+    while isinstance(found, TypeDecorator) and not isinstance(found, IdText | UtcDateTime | MessageDigest):
+        found = found.type_engine(dialect)
+    return found
+
+
+def is_time(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Tell whether a column of a type keeps a time as the database does: what a host's decorator makes of one, it knows."""
+    return isinstance(of_dialect(type_, dialect), UtcDateTime | DateTime)
+
+
+def is_bytes(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Tell whether a database keeps bytes in a column of a type, which JSON does not have."""
+    return isinstance(bare(getattr(type_, "kept", type_), dialect), LargeBinary | BINARY | VARBINARY)
+
+
+def in_json(cell: ColumnElement[Any], dialect: Dialect) -> ColumnElement[Any]:
+    """Return a cell as it stands in a JSON array: bytes as digits."""
+    return func.hex(cell) if is_bytes(cell.type, dialect) else cell
+
 
 _MARK = "text:"
 _INT = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
@@ -82,11 +124,7 @@ class IdText(TypeDecorator[Id]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
         """Use a binary collation without padding where the default one would merge ids."""
-        if dialect.name in {"mysql", "mariadb"}:
-            return dialect.type_descriptor(
-                mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_nopad_bin")
-            )
-        return dialect.type_descriptor(String(255))
+        return dialect.type_descriptor(storage_of(dialect).ids)
 
     def process_bind_param(self, value: Id | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """Encode."""
@@ -105,17 +143,11 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
         """Keep microseconds and, where there is one, the time zone."""
-        match dialect.name:
-            case "postgresql":
-                return dialect.type_descriptor(DateTime(timezone=True))
-            case "mysql" | "mariadb":
-                return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-            case _:
-                return dialect.type_descriptor(DateTime())
+        return dialect.type_descriptor(storage_of(dialect).times)
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Leave off the zone where the column has none."""
-        if value is None or dialect.name == "postgresql":
+        if value is None or getattr(self.impl, "timezone", False):
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
@@ -139,9 +171,7 @@ class MessageDigest(TypeDecorator[Id]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[bytes]:
         """Use a type that a primary key takes."""
-        if dialect.name in {"mysql", "mariadb"}:
-            return dialect.type_descriptor(mysql.BINARY(32))
-        return dialect.type_descriptor(LargeBinary(32))
+        return dialect.type_descriptor(storage_of(dialect).digests)
 
     def process_bind_param(self, value: Id | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
         """Digest."""
@@ -199,16 +229,25 @@ def _parse(text: str) -> list[Any]:
 def _reader(type_: TypeEngine[Any], dialect: Dialect) -> Reader | None:
     """Return what makes a value of a JSON array what a column of this type gives; None: it is that."""
     read: Reader | None = type_.dialect_impl(dialect).result_processor(dialect, None)
-    if dialect.name not in {"mysql", "mariadb"} or not isinstance(type_, DateTime | UtcDateTime):
+    first: Reader
+    if is_bytes(type_, dialect):
+        first = _from_digits
+    elif storage_of(dialect).json_has_texts and isinstance(bare(type_, dialect), DateTime | UtcDateTime):
+        first = _as_time
+    else:
         return read
     if read is None:
-        return _as_time
+        return first
     then = read
-    return lambda text: then(_as_time(text))
+    return lambda text: then(first(text))
+
+
+def _from_digits(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
 
 
 def _as_time(text: str | None) -> datetime | str | None:
-    """Return what the drivers of MariaDB make of a time: one that is none, as the zero date, stays a text."""
+    """Return what the drivers make of a time that stands alone: one that is none, as the zero date, stays a text."""
     try:
         return None if text is None else datetime.fromisoformat(text)
     except ValueError:
@@ -231,9 +270,14 @@ class ArrayText(TypeDecorator[list[Any]]):
 
     def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> str:
         """Write the array."""
-        # The processor of a digest would make an object of the driver's.
-        is_digest = isinstance(self.type, MessageDigest)
-        write = digest_of if is_digest else self.type.dialect_impl(dialect).bind_processor(dialect)
+        # The processor of bytes would make an object of the driver's.
+        match self.type:
+            case MessageDigest():
+                write: Any = digest_of
+            case TypeDecorator() as decorated if is_bytes(decorated, dialect):
+                write = partial(decorated.process_bind_param, dialect=dialect)
+            case _:
+                write = self.type.dialect_impl(dialect).bind_processor(dialect)
         cells = value or []
         # Companies and connections come again and again.
         written = {cell: _element(cell if write is None else write(cell)) for cell in set(cells)}
@@ -259,5 +303,5 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-BIG_ID = BigInteger().with_variant(Integer(), "sqlite")
-"""An automatic id: 64 bits, which on SQLite only `INTEGER` is."""
+class BigId(BigInteger):
+    """An automatic id of 64 bits; a room says how its database writes that, where it is no BIGINT."""

@@ -22,7 +22,9 @@ pytest.register_assert_rewrite(
     f"{__name__}.contract",
     f"{__name__}.machine",
     f"{__name__}.many",
+    f"{__name__}.routed",
     f"{__name__}.samples",
+    f"{__name__}.words",
 )
 
 from ticketrouter.testing.cases import Case, CaseError, cases_of, read_cases, run_case  # noqa: E402

@@ -15,13 +15,16 @@ from typing import Any, Generic, TypeVar
 import pytest
 from attrs import evolve
 
+from ticketrouter.decisions import Lookup
 from ticketrouter.errors import ActiveTicketExistsError, ConflictError, ContentionError
-from ticketrouter.model import InboundMessage, Outcome, TicketKey
-from ticketrouter.policy import Lookup
-from ticketrouter.repository import Batches, ReadsCurrent, TicketRepository
+from ticketrouter.model import InboundMessage, MessageKind, Outcome, Resolution, Ticket, TicketKey
+from ticketrouter.moves import MovePlan
+from ticketrouter.repository import Batches, MovesTickets, TicketRepository
+from ticketrouter.router import TicketRouter
 from ticketrouter.testing.samples import (
     CONTACT,
     KEY,
+    LATER,
     ONE_ROW,
     STRANGER,
     Undo,
@@ -29,8 +32,13 @@ from ticketrouter.testing.samples import (
     a_router,
     a_waiting,
     an_active,
+    answered,
+    counted,
     given,
+    joining,
+    keeps,
     needs,
+    queued,
     route,
     rule_of,
 )
@@ -49,6 +57,21 @@ FOR_EVER = 60.0
 MESSAGE = InboundMessage(1, CONTACT, 10)
 BESIDE = InboundMessage(1, STRANGER.contact_id, 10)
 
+WAYS: dict[str, Callable[[TicketRouter, InboundMessage], Resolution]] = {
+    "alone": lambda router, message: router.resolve(message),
+    "in a batch": lambda router, message: router.resolve_many([message, evolve(BESIDE, kind=message.kind)])[
+        0
+    ],
+}
+"""How a message may come."""
+DESK: dict[str, Callable[[TicketRouter, Ticket], Ticket]] = {
+    "accept": lambda router, ticket: router.accept(1, ticket.id, 8),
+    "close": lambda router, ticket: router.close(1, ticket.id),
+    "reopen": lambda router, ticket: router.reopen(1, ticket.id),
+    "transfer": lambda router, ticket: router.transfer(1, ticket.id, 13),
+}
+"""What an agent may want of a ticket."""
+
 
 class ConcurrentClauses:
     """The clauses of which one transaction alone says nothing."""
@@ -63,7 +86,9 @@ class ConcurrentClauses:
             message = InboundMessage(1, key.contact_id, 10)
             together([lambda m=message: route(store, lambda router: router.resolve(m))] * WORKERS)  # type: ignore[misc]
 
-        assert [(key, WORKERS) for key in keys] == [(t.key, t.unread_messages) for t in store.tickets()]
+        assert [(key, counted(store, WORKERS)) for key in keys] == [
+            (t.key, t.unread_messages) for t in store.tickets()
+        ]
 
     def test_r8_a_race_of_redeliveries_is_routed_once(self, store: Store) -> None:
         """R8: of many at once with one message id one is routed, and the others are told its ticket."""
@@ -73,7 +98,24 @@ class ConcurrentClauses:
         outcomes = Counter(each.outcome for each in found)
 
         assert Counter({Outcome.DUPLICATE: WORKERS - 1, Outcome.CREATED: 1}) == outcomes
-        assert [ticket.unread_messages for ticket in store.tickets()] == [1]
+        assert [counted(store, 1)] == [ticket.unread_messages for ticket in store.tickets()]
+
+    def test_a_race_with_a_message_closes_no_ticket_that_it_has_joined(self, store: Store) -> None:
+        """Of a message and of who closes the ticket as it was seen, one is first, and the other one meets that."""
+        keeps(store, "updated_at")
+        needs(store.concurrent, "this store has one transaction at a time")
+        needs(rule_of(store) not in ONE_ROW, "the unique rule has no room for a second row")
+        tickets = given(
+            store, *(an_active(store, TicketKey(1, contact, 10)) for contact in range(ROUNDS * ROUNDS))
+        )
+        joined = {t.id for t in tickets if not _is_closed_beside_a_message(store, t)}
+        left = {t.id: t for t in store.tickets()}
+
+        for ticket in tickets:
+            is_open = store.statuses.is_active(left[ticket.id].status)
+            assert (is_open, left[ticket.id].unread_messages) == (
+                (True, counted(store, 2)) if ticket.id in joined else (False, counted(store, 1))
+            )
 
     # --- encounters: the second comes while the first is under way ---------------------------------------------
 
@@ -88,19 +130,19 @@ class ConcurrentClauses:
         outcomes = (first.outcome, second.outcome)
 
         assert outcomes == (Outcome.CREATED, Outcome.REUSED)
-        assert [ticket.unread_messages for ticket in store.tickets()] == [2]
+        assert [counted(store, 2)] == [ticket.unread_messages for ticket in store.tickets()]
 
     def test_r2_who_comes_second_creates_what_the_first_takes_back(self, store: Store) -> None:
         """R2 and R6: a message that comes while another creates a ticket is not lost by the rollback of that."""
         needs(store.overlapping and store.rolls_back, "this store has no two transactions under way")
-        second = behind(lambda: route(store, lambda router: router.resolve(MESSAGE)))
-        with suppress(Undo), store.transaction() as repository:
-            a_router(repository).resolve(MESSAGE)
-            second.begin()
-            raise Undo
+        second = outlast(
+            store,
+            lambda router: router.resolve(MESSAGE),
+            lambda: route(store, lambda router: router.resolve(MESSAGE)),
+        )
 
-        assert second.result().outcome is Outcome.CREATED
-        assert [ticket.unread_messages for ticket in store.tickets()] == [1]
+        assert second.outcome is Outcome.CREATED
+        assert [counted(store, 1)] == [ticket.unread_messages for ticket in store.tickets()]
 
     def test_r3_a_message_does_not_join_what_is_being_closed(self, store: Store) -> None:
         """R3: a message that comes while its ticket is closed gets a ticket of its own, when that is committed."""
@@ -135,6 +177,76 @@ class ConcurrentClauses:
         assert other.id == beside.ticket.id
         assert [closed, beside.ticket, second.ticket] == store.tickets()
 
+    def test_a_message_that_comes_meanwhile_keeps_its_ticket_open(self, store: Store) -> None:
+        """Who closes a ticket as it was seen, while a message joins it, is told of that once it is committed."""
+        keeps(store, "updated_at")
+        needs(store.overlapping, "this store has no two transactions under way")
+        [ticket] = given(store, an_active(store))
+        joined, refused = overtake(
+            store,
+            lambda repository: a_router(repository).resolve(MESSAGE),
+            lambda: route(store, lambda router: _closed_as_seen(router, ticket)),
+        )
+
+        assert joined.ticket == refused
+        assert [joined.ticket] == store.tickets()
+
+    def test_a_message_that_is_taken_back_keeps_no_ticket_open(self, store: Store) -> None:
+        """Who closes a ticket as it was seen closes it, where the message that was joining it is rolled back."""
+        keeps(store, "updated_at")
+        needs(store.overlapping and store.rolls_back, "this store has no two transactions under way")
+        [ticket] = given(store, an_active(store))
+        closed = outlast(
+            store,
+            lambda router: router.resolve(MESSAGE),
+            lambda: route(store, lambda router: router.close(1, ticket.id, seen=ticket)),
+        )
+
+        assert evolve(ticket, status=store.statuses.closed, updated_at=LATER, closed_at=LATER) == closed
+        assert [closed] == store.tickets()
+
+    def test_who_has_looked_too_early_closes_no_ticket_that_has_changed(self, store: Store) -> None:
+        """A transaction with an old snapshot is told of the message that is committed by now, or asks to be run again."""
+        keeps(store, "updated_at")
+        needs(store.overlapping, "this store has no two transactions under way")
+        [ticket] = given(store, an_active(store))
+        try:
+            with store.transaction() as repository:
+                repository.load(Lookup.at(STRANGER))
+                route(store, lambda router: router.resolve(MESSAGE))
+                refused = _closed_as_seen(a_router(repository), ticket)
+        except Exception as error:
+            if not store.is_retryable(error):
+                raise
+            refused = route(store, lambda router: _closed_as_seen(router, ticket))
+
+        assert evolve(ticket, unread_messages=2, updated_at=LATER) == refused
+        assert [refused] == store.tickets()
+
+    def test_r3_a_move_counts_the_message_that_joins_meanwhile(self, store: Store) -> None:
+        """R3: contacts are merged while messages join both their tickets: what is kept has them all."""
+        needs(store.overlapping, "this store has no two transactions under way")
+        needs(rule_of(store) not in ONE_ROW, "the unique rule has no room for a second row")
+        rows = given(store, an_active(store), a_waiting(store, STRANGER, updated_at=LATER))
+        with store.transaction() as repository:
+            needs(isinstance(repository, MovesTickets), "this repository moves no tickets (MovesTickets)")
+
+        def receive(repository: TicketRepository) -> None:
+            router = a_router(repository)
+            for message in (MESSAGE, BESIDE, MESSAGE):
+                router.resolve(message)
+
+        merged: MovePlan
+        _, merged = overtake(
+            store,
+            receive,
+            lambda: route(store, lambda router: router.merge_contacts(1, CONTACT, STRANGER.contact_id)),
+        )
+        left = {ticket.id: ticket.unread_messages for ticket in store.tickets()}
+
+        assert [rows[0].id] == [closing.ticket.id for closing in merged.closes]
+        assert {rows[0].id: counted(store, 3), rows[1].id: counted(store, 5)} == left
+
     def test_r4_two_who_reopen_at_once_reopen_one_ticket(self, store: Store) -> None:
         """R4: of two closed tickets of one key one is reopened, and who wants the other is told of it."""
         needs(store.overlapping, "this store has no two transactions under way")
@@ -154,14 +266,15 @@ class ConcurrentClauses:
 
     def test_r10_the_loser_takes_the_winners_row_as_it_is(self, store: Store) -> None:
         """R10: whoever comes second for a key changes nothing of what the first has written: status, user, queue."""
+        keeps(store, "user_id")
         needs(store.overlapping, "this store has no two transactions under way")
         opened, second = overtake(
             store,
-            lambda repository: a_router(repository).open(KEY, user_id=8, queue_id=5),
+            lambda repository: a_router(repository).open(KEY, user_id=8, queue_id=queued(store, 5)),
             lambda: route(store, lambda router: router.resolve(MESSAGE)),
         )
 
-        assert (opened.id, opened.status, 8, 5) == (
+        assert (opened.id, opened.status, 8, queued(store, 5)) == (
             second.ticket.id,
             second.ticket.status,
             second.ticket.user_id,
@@ -171,6 +284,7 @@ class ConcurrentClauses:
 
     def test_r10_a_batch_takes_the_winners_row_as_it_is(self, store: Store) -> None:
         """R10: messages that come together while an agent accepts their ticket join it as the agent's."""
+        keeps(store, "user_id")
         needs(store.overlapping, "this store has no two transactions under way")
         [ticket] = given(store, a_waiting(store))
         accepted, found = overtake(
@@ -179,13 +293,14 @@ class ConcurrentClauses:
             lambda: route(store, lambda router: router.resolve_many([MESSAGE, MESSAGE])),
         )
 
-        assert [evolve(accepted, unread_messages=count) for count in (2, 3)] == [
+        assert [evolve(accepted, unread_messages=counted(store, count)) for count in (2, 3)] == [
             each.ticket for each in found
         ]
         assert [found[-1].ticket] == store.tickets()
 
     def test_the_desk_cannot_be_won_twice(self, store: Store) -> None:
         """Of two agents who accept one ticket at once one has it, and the other one is told who."""
+        keeps(store, "user_id")
         needs(store.overlapping, "this store has no two transactions under way")
         [ticket] = given(store, a_waiting(store))
 
@@ -219,20 +334,71 @@ class ConcurrentClauses:
             late = route(store, lambda router: router.resolve(MESSAGE))
 
         assert late.outcome is Outcome.REUSED
-        assert [ticket.unread_messages for ticket in store.tickets()] == [2]
+        assert [counted(store, 2)] == [ticket.unread_messages for ticket in store.tickets()]
 
     def test_r10_what_is_committed_by_now_can_be_read(self, store: Store) -> None:
-        """R10: whoever has plain reads that may be old reads by `get_current` what the winner has committed."""
+        """R10: whoever has plain reads that may be old reads what the winner has committed where that is asked for."""
+        keeps(store, "user_id")
         needs(store.overlapping, "this store has no two transactions under way")
         [ticket] = given(store, a_waiting(store))
         with store.transaction() as repository:
-            if not isinstance(repository, ReadsCurrent):
-                pytest.skip("the plain reads of this repository are never old (ReadsCurrent)")
             repository.get(1, ticket.id)
             taken = route(store, lambda router: router.accept(1, ticket.id, 8))
-            current = repository.get_current(1, ticket.id)
+            current = repository.get(1, ticket.id, current=True)
 
         assert taken == current
+
+    # --- encounters: the first takes back what the second may have seen ----------------------------------------
+
+    @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+    @pytest.mark.parametrize("way", WAYS)
+    def test_r12_no_redelivery_of_what_is_taken_back(self, store: Store, way: str, known: bool) -> None:
+        """R12: a message whose id another has recorded, and takes back, is routed by whoever gets it next, and once."""
+        needs(store.overlapping and store.rolls_back, "this store has no two transactions under way")
+        message = evolve(MESSAGE, message_id="m")
+        before = given(store, an_active(store)) if known else []
+        receive = WAYS[way]
+        second = outlast(
+            store,
+            lambda router: router.resolve(message),
+            lambda: route(store, lambda router: receive(router, message)),
+        )
+        again = route(store, lambda router: receive(router, message))
+        [ticket] = [each for each in store.tickets() if each.key == KEY]
+
+        assert second.outcome is (Outcome.REUSED if known else Outcome.CREATED)
+        assert (Outcome.DUPLICATE, ticket) == (again.outcome, again.ticket)
+        assert counted(store, len(before) + 1) == ticket.unread_messages
+
+    @pytest.mark.parametrize("act", ["close", "transfer"])
+    @pytest.mark.parametrize("way", WAYS)
+    def test_r12_nothing_is_ignored_for_what_is_taken_back(self, store: Store, way: str, act: str) -> None:
+        """R12: a message that only joins, joins the ticket that another has closed or moved, and takes that back."""
+        needs(store.overlapping and store.rolls_back, "this store has no two transactions under way")
+        [ticket] = given(store, an_active(store))
+        second = outlast(
+            store,
+            lambda router: DESK[act](router, ticket),
+            lambda: route(store, lambda router: WAYS[way](router, evolve(MESSAGE, kind=MessageKind.NOTICE))),
+        )
+
+        assert second.outcome is Outcome.REUSED
+        assert [second.ticket] == store.tickets()
+
+    @pytest.mark.parametrize("act", ["accept", "close", "reopen", "transfer"])
+    def test_r12_no_wish_of_the_desk_is_fulfilled_by_what_is_taken_back(self, store: Store, act: str) -> None:
+        """R12: what an agent wants done is done, though another has done it and takes that back."""
+        keeps(store, *(["user_id"] if act == "accept" else []))
+        needs(store.overlapping and store.rolls_back, "this store has no two transactions under way")
+        [ticket] = given(store, a_closed(store) if act == "reopen" else a_waiting(store))
+        done = outlast(
+            store,
+            lambda router: DESK[act](router, ticket),
+            lambda: route(store, lambda router: DESK[act](router, ticket)),
+        )
+
+        assert [done] == store.tickets()
+        assert done != ticket
 
     # --- what the others see -----------------------------------------------------------------------------------
 
@@ -272,7 +438,9 @@ class ConcurrentClauses:
         assert [ContentionError] == [type(error) for error in refusals]
         for message in messages:
             route(store, lambda router, m=message: router.resolve(m))  # type: ignore[misc]
-        assert dict.fromkeys((0, 1), 3) == {t.contact_id: t.unread_messages for t in store.tickets()}
+        assert dict.fromkeys((0, 1), counted(store, 3)) == {
+            t.contact_id: t.unread_messages for t in store.tickets()
+        }
 
     def test_r11_batches_over_the_same_keys_never_wait_for_each_other(self, store: Store) -> None:
         """R11: two batches over the same keys in opposite order both go through, since neither waits in a circle."""
@@ -283,6 +451,7 @@ class ConcurrentClauses:
         with store.transaction() as repository:
             if not isinstance(repository, Batches):
                 pytest.skip("this repository takes no batches (Batches)")
+            answered(repository.load_many([evolve(lookup, join=None) for lookup in joining(batch)]))
             a_router(repository).resolve_many(batch)
 
         def send(messages: list[InboundMessage]) -> None:
@@ -292,7 +461,32 @@ class ConcurrentClauses:
         for _ in range(ROUNDS):
             together([lambda: send(batch), lambda: send(batch[::-1])])
 
-        assert {1 + 2 * ROUNDS} == {ticket.unread_messages for ticket in store.tickets()}
+        assert {counted(store, 1 + 2 * ROUNDS)} == {ticket.unread_messages for ticket in store.tickets()}
+
+
+def _closed_as_seen(router: TicketRouter, ticket: Ticket) -> Ticket | None:
+    """Close a ticket as it was seen, and return it; refused, return the ticket that the refusal names."""
+    try:
+        return router.close(1, ticket.id, seen=ticket)
+    except ConflictError as error:
+        return error.ticket
+
+
+def _is_closed_beside_a_message(store: Store, ticket: Ticket) -> bool:
+    """Close a ticket as it was seen while a message comes for it, and tell whether it was closed."""
+    message = InboundMessage(1, ticket.contact_id, 10)
+    found: list[Any] = together(
+        [
+            lambda: route(store, lambda router: _closed_as_seen(router, ticket)),
+            lambda: route(store, lambda router: router.resolve(message)).ticket,
+        ]
+    )
+    closed, joined = found
+    if store.statuses.is_active(closed.status):
+        assert closed == joined
+        return False
+    assert joined.id != ticket.id
+    return True
 
 
 # --- two and more at once ------------------------------------------------------------------------------------
@@ -361,3 +555,13 @@ def overtake(
         found = first(repository)
         running.begin()
     return found, running.result()
+
+
+def outlast(store: Store, first: Callable[[TicketRouter], Any], second: Callable[[], _T]) -> _T:
+    """Do the first in a transaction, and the second before that transaction is rolled back."""
+    running = behind(second)
+    with suppress(Undo), store.transaction() as repository:
+        first(a_router(repository))
+        running.begin()
+        raise Undo
+    return running.result()

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import attrs
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from ticketrouter.choices import Policy
-from ticketrouter.errors import TicketNotFoundError, TicketRouterError
+from ticketrouter.errors import BlockedBySchemaError, TicketNotFoundError, TicketRouterError
 from ticketrouter.model import InboundMessage, Outcome, Resolution, Ticket, TicketKey, UniqueRule, id_order
 from ticketrouter.moves import MovePlan, OnCollision
 from ticketrouter.repository import ForgetsMessages, MovesTickets
@@ -33,7 +34,24 @@ from ticketrouter.router import TicketRouter
 from ticketrouter.testing import strategies as these
 from ticketrouter.testing.clock import FakeClock
 from ticketrouter.testing.model import Model, Plan, Row
+from ticketrouter.testing.routed import Meanwhile
+from ticketrouter.testing.samples import agent, queued
 from ticketrouter.testing.store import Overwrites, Store
+
+_Place = TypeVar("_Place", TicketKey, InboundMessage)
+
+MESSAGES = these.messages(with_ids=st.none() | these.alike_message_ids)
+WITH_IDS = these.messages(with_ids=these.alike_message_ids)
+
+Act: TypeAlias = tuple[Callable[[Model], Any], Callable[[TicketRouter], Any]]
+"""Something that happens, as the model is told of it, and the router."""
+
+DESK = st.sampled_from(["accept", "close", "close as seen", "reopen", "transfer"])
+MOVING = ("merge_contacts", "move_connection")
+ACTS = DESK | st.sampled_from(["receive", *MOVING])
+"""What may happen meanwhile."""
+FREEING = ("accept", "close")
+"""What of it makes no ticket active."""
 
 NewStore: TypeAlias = Callable[[UniqueRule], Store]
 """What makes an empty store whose schema enforces a unique rule."""
@@ -48,11 +66,12 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
 
     Every operation is a transaction of the host: messages of all kinds, direct and in groups, from two companies
     that have the same ids; redeliveries, also after closing; batches; whatever the desk does; merges of contacts
-    and moves of connections; rows that the host closes behind the router's back, and transactions that it rolls back. After each of them every row is as the
-    model foresees, so nothing is lost, and no key has two active tickets.
+    and moves of connections; things that happen after the router has looked and before it writes, which must come to
+    one after the other; rows that the host closes behind the router's back, and transactions that it rolls back.
+    After each of them every row is as the model foresees, so nothing is lost, and no key has two active tickets.
 
-    `unique_rules` lists what `new_store` can be asked for, `other_statuses` the closed words that only the host
-    writes.
+    `unique_rules` lists what `new_store` can be asked for, `other_statuses` words that the scheme does not know, and
+    which a row may have all the same.
     """
 
     unique_rules: ClassVar[tuple[UniqueRule, ...]] = (UniqueRule.ACTIVE_PER_CONNECTION,)
@@ -75,19 +94,27 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
             statuses = repository.statuses
             self.forgets: bool = isinstance(repository, ForgetsMessages)
             self.moves: bool = isinstance(repository, MovesTickets)
+        if not self.store.ids_ascend:
+            pytest.skip("the ids of this store come in no order, by which the model could break ties")
         # Without a rule, too, it begins as the law of one active ticket would have it.
         lawful = UniqueRule.ACTIVE_PER_CONNECTION if unique_rule is UniqueRule.NONE else unique_rule
-        keys = st.just(TicketKey(1, 1, 1)) | these.keys
-        closed = (statuses.closed, *self.other_statuses)
+        keys = (st.just(TicketKey(1, 1, 1)) | these.keys).map(lambda key: _here(self.store, key))
+        closed = (*sorted(statuses.known - statuses.active), *self.other_statuses)
         tickets = data.draw(
             these.lists_of_tickets(lawful, keys, at_least=3, statuses=statuses, closed=closed) | st.just([])
         )
         self.clock = FakeClock(these.NOW)
+        if "queue_id" in self.store.lacks:
+            # A queue that no row keeps is refused.
+            direct, groups = (attrs.evolve(each, queue_id=None) for each in (direct, groups))
         self.policy: Policy = direct.policy(groups.policy())
-        rows = [_row(ticket) | {"id": number} for number, ticket in enumerate(tickets, start=1)]
+        inserted = [self.store.insert(ticket) for ticket in tickets]
+        rows = [_row(ticket) | {"id": number} for number, ticket in enumerate(inserted, start=1)]
         self.numbers: dict[Any, int] = {}
-        self.know([self.store.insert(ticket) for ticket in tickets])
-        self.model = Model(direct, groups, unique_rule.value, rows, now=self.clock.now, statuses=statuses)
+        self.glimpses: dict[int, Ticket] = {}
+        self.know(inserted)
+        known: dict[str, Any] = {"now": self.clock.now, "statuses": statuses, "lacks": self.store.lacks}
+        self.model = Model(direct, groups, unique_rule.value, rows, **known)
 
     def teardown(self) -> None:
         """Give back what the store holds."""
@@ -101,13 +128,14 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         """Time goes by."""
         self.model.now = self.clock.advance(span)
 
-    @rule(message=these.messages())
+    @rule(message=MESSAGES)
     def receive(self, message: InboundMessage) -> None:
         """A message comes in."""
-        self.same(lambda: self.model.receive(message), lambda router: _routed(router.resolve(message)))
+        on_model, on_router = _receiving(_here(self.store, message))
+        self.same(lambda: on_model(self.model), on_router)
 
     @precondition(lambda self: self.model.rows)
-    @rule(nth=these.nth, message=these.messages())
+    @rule(nth=these.nth, message=MESSAGES)
     def receive_on_the_key_of_a_ticket(self, nth: int, message: InboundMessage) -> None:
         """A message comes in where there is a ticket already."""
         self.receive(_about(self.row(nth), message))
@@ -120,7 +148,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         self.wait(span)
         self.receive(_about(self.row(nth), message))
 
-    @rule(message=these.messages(with_ids=these.message_ids), span=these.spans)
+    @rule(message=WITH_IDS, span=these.spans)
     def receive_twice(self, message: InboundMessage, span: timedelta) -> None:
         """A channel delivers a message again."""
         self.receive(message)
@@ -128,7 +156,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         self.receive(message)
 
     @precondition(lambda self: self.model.rows)
-    @rule(nth=these.nth, message=these.messages(with_ids=these.message_ids))
+    @rule(nth=these.nth, message=WITH_IDS)
     def receive_twice_with_a_closing_between(self, nth: int, message: InboundMessage) -> None:
         """A channel delivers a message again when its ticket has been closed."""
         message = _about(self.row(nth), message)
@@ -136,23 +164,56 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         self.close(nth)
         self.receive(message)
 
-    @rule(messages=st.lists(these.messages(), max_size=4))
+    @rule(messages=st.lists(MESSAGES, max_size=4))
     def receive_many(self, messages: list[InboundMessage]) -> None:
         """Several messages come in at once; what comes before one that fails is kept."""
+        messages = [_here(self.store, message) for message in messages]
         before = len(self.model.rows)
         made: list[Any] = []
 
-        def resolve(router: TicketRouter) -> list[str]:
+        def foresee() -> Any:
+            return [_nameless(self.plain(_receiving(message)[0](self.model))) for message in messages]
+
+        def resolve(router: TicketRouter) -> Any:
             found = router.resolve_many(messages)
             made.extend(each.ticket.id for each in found if each.outcome is Outcome.CREATED)
-            return [str(each.outcome) for each in found]
+            return [_nameless([each[0], *map(_rows, each[1:3]), each[3]]) for each in map(_routed, found)]
 
-        self.same(lambda: [self.model.receive(message)[0] for message in messages], resolve)
+        self.same(foresee, resolve)
         self.renumber(before, made)
+
+    @precondition(lambda self: self.model.rows)
+    @rule(nth=these.nth, messages=st.lists(WITH_IDS, min_size=2, max_size=3))
+    def receive_many_twice(self, nth: int, messages: list[InboundMessage]) -> None:
+        """A channel delivers again what came at once for one ticket."""
+        row = self.row(nth)
+        messages = [_about(row, message) for message in messages]
+        self.receive_many(messages)
+        self.receive_many(messages)
+
+    @precondition(lambda self: self.model.rows)
+    @rule(nth=these.nth, message=MESSAGES, act=ACTS, value=these.users)
+    def receive_while(self, nth: int, message: InboundMessage, act: str, value: int) -> None:
+        """Something happens after the router has looked for a message, and before it writes."""
+        message = _about(self.row(nth), message)
+        if self.model.unique_rule == UniqueRule.NONE and act not in FREEING:
+            # Others are kept from the contact by a claim, which does not keep its own transaction away.
+            act = "close"
+        self.while_this_happens(_receiving(message), self.act(act, nth, message, value))
+
+    @precondition(lambda self: self.model.rows)
+    @rule(nth=these.nth, message=MESSAGES, ask=DESK, act=ACTS, value=these.users)
+    def the_desk_does_while(self, nth: int, message: InboundMessage, ask: str, act: str, value: int) -> None:
+        """Something happens after the router has looked for the desk, and before it writes."""
+        message = _about(self.row(nth), message)
+        self.while_this_happens(self.act(ask, nth, message, value), self.act(act, nth, message, 3 - value))
 
     @rule(key=these.keys, user_id=st.none() | these.users, queue_id=st.none() | these.users)
     def open(self, key: TicketKey, user_id: int | None, queue_id: int | None) -> None:
         """The desk opens a ticket."""
+        key = _here(self.store, key)
+        queue_id = None if queue_id is None else queued(self.store, queue_id)
+        user_id = None if user_id is None else agent(self.store, user_id)
         self.same(
             lambda: self.model.open(key, user_id, queue_id),
             lambda router: router.open(key, user_id=user_id, queue_id=queue_id),
@@ -161,9 +222,10 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
     @rule(key=these.keys)
     def ensure_can_open(self, key: TicketKey) -> None:
         """The desk asks whether it could open a ticket."""
+        key = _here(self.store, key)
         self.same(lambda: self.model.ensure_can_open(key), lambda router: router.ensure_can_open(key))
 
-    @precondition(lambda self: self.model.rows)
+    @precondition(lambda self: self.model.rows and "user_id" not in self.store.lacks)
     @rule(nth=these.nth, user_id=these.users)
     def accept(self, nth: int, user_id: int) -> None:
         """An agent accepts a ticket."""
@@ -181,13 +243,31 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.model.rows)
     @rule(nth=these.nth)
+    def glimpse(self, nth: int) -> None:
+        """Somebody has a look at a ticket, to close it some time or other."""
+        row = self.row(nth)
+        self.glimpses[row["id"]] = self.ticket_of(row)
+
+    @precondition(lambda self: self.model.rows and "updated_at" not in self.store.lacks)
+    @rule(nth=these.nth)
+    def close_as_seen(self, nth: int) -> None:
+        """The desk closes a ticket if it is as it was at the last glimpse of it, or just now where there was none."""
+        row = self.row(nth)
+        ticket = self.glimpses.get(row["id"]) or self.ticket_of(row)
+        self.same(
+            lambda: self.model.close(row, _row(ticket)),
+            lambda router: router.close(ticket.company_id, ticket.id, seen=ticket),
+        )
+
+    @precondition(lambda self: self.model.rows)
+    @rule(nth=these.nth)
     def reopen(self, nth: int) -> None:
         """The desk reopens a ticket."""
         row = self.row(nth)
         ref = row["company_id"], self.id_of(row)
         self.same(lambda: self.model.reopen(row), lambda router: router.reopen(*ref))
 
-    @precondition(lambda self: self.model.rows)
+    @precondition(lambda self: self.model.rows and not self.store.one_connection)
     @rule(nth=these.nth, connection_id=these.connections)
     def transfer(self, nth: int, connection_id: int) -> None:
         """The desk moves a ticket to another connection."""
@@ -202,7 +282,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
     @rule(company_id=these.companies, ids=these.two_contacts, on_collision=these.on_collision)
     def merge_contacts(self, company_id: int, ids: tuple[int, int], on_collision: OnCollision) -> None:
         """Two records turn out to be one person."""
-        about = (company_id, *ids)
+        about = (_only(self.store).get("company_id", company_id), *ids)
         self.same(
             lambda: self.model.move("contact_id", *about, on_collision.value),
             lambda router: _moved(
@@ -213,11 +293,11 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
             whose=False,
         )
 
-    @precondition(lambda self: self.moves)
+    @precondition(lambda self: self.moves and not self.store.one_connection)
     @rule(company_id=these.companies, ids=these.two_connections, on_collision=these.on_collision)
     def move_connection(self, company_id: int, ids: tuple[int, int], on_collision: OnCollision) -> None:
         """One connection takes over from another."""
-        about = (company_id, *ids)
+        about = (_only(self.store).get("company_id", company_id), *ids)
         self.same(
             lambda: self.model.move("connection_id", *about, on_collision.value),
             lambda router: _moved(
@@ -228,7 +308,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
             whose=False,
         )
 
-    @precondition(lambda self: self.model.rows)
+    @precondition(lambda self: self.model.rows and not self.store.one_company)
     @rule(nth=these.nth)
     def close_as_another_company(self, nth: int) -> None:
         """One company names a ticket of the other."""
@@ -236,7 +316,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         ref = 3 - row["company_id"], self.id_of(row)
         actual = self.outcome(lambda: self.done(lambda router: router.close(*ref)))
 
-        assert actual == (TicketNotFoundError, None)
+        assert actual == (TicketNotFoundError, "None", None)
 
     @precondition(lambda self: self.forgets)
     @rule(span=these.spans)
@@ -252,14 +332,15 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: isinstance(self.store, Overwrites) and any(self.active_rows()))
     @rule(nth=these.nth)
     def the_host_closes_behind_our_back(self, nth: int) -> None:
-        """The host closes a ticket by its status alone."""
+        """The host closes a ticket by its status alone, which may be a final one."""
         active = self.active_rows()
         row = active[nth % len(active)]
         assert isinstance(self.store, Overwrites)
-        status = self.model.words.closed
+        words = sorted(self.model.words.known - self.model.words.active)
+        status = words[nth % len(words)]
         closed: Row = row | {"id": self.id_of(row), "status": status}
         self.store.overwrite(Ticket(**closed))
-        row |= {"status": status, "closed_at": row["updated_at"]}
+        row |= {"status": status, "closed_at": self.model.last_change(row)}
 
     @precondition(lambda self: self.store.rolls_back)
     @rule(messages=st.lists(these.messages(), min_size=1, max_size=3), nth=these.nth)
@@ -268,7 +349,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         with suppress(Undo), self.store.transaction() as repository:
             router = TicketRouter(repository, self.policy, clock=self.clock)
             with suppress(TicketRouterError):
-                router.resolve_many(messages)
+                router.resolve_many([_here(self.store, message) for message in messages])
             if self.model.rows:
                 row = self.row(nth)
                 router.close(row["company_id"], self.id_of(row))
@@ -277,6 +358,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
     @rule(key=these.keys)
     def look(self, key: TicketKey) -> None:
         """The desk looks at a contact, and at a key."""
+        key = _here(self.store, key)
         contact = key.company_id, key.contact_id
         self.same(lambda: self.model.active_of(key), lambda router: router.active_tickets(*contact))
         self.same(lambda: self.model.active(key), lambda router: router.find_active(key))
@@ -286,12 +368,80 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
     @invariant()
     def every_row_is_as_foreseen(self) -> None:
         """No ticket is lost, none is there that nobody made, each says what the model says, each key has one active."""
-        tickets = self.store.tickets()
-        self.know(tickets)
-        active = [ticket.key for ticket in tickets if self.model.words.is_active(ticket.status)]
+        rows = self.rows()
+        active = [_key(row) for row in rows if self.model.is_active(row)]
 
-        assert self.model.rows == sorted(map(self.numbered, tickets), key=_number)
+        assert _kept(self.store, self.model) == rows
         assert len(set(active)) == len(active)
+
+    # --- what happens meanwhile --------------------------------------------------------------------------------
+
+    def act(self, name: str, nth: int, message: InboundMessage, value: int) -> Act:
+        """Return something that is done, to the nth row or to all of its contact or connection."""
+        row = self.row(nth)
+        company_id, number, ticket_id = row["company_id"], row["id"], self.id_of(row)
+        moves = self.moves if name in MOVING else True
+        stays = self.store.one_connection and name in {"transfer", "move_connection"}
+        match name if moves and not stays else "receive":
+            case "receive":
+                return _receiving(attrs.evolve(message, message_id=None))
+            case "merge_contacts" | "move_connection" as name:
+                part = "contact_id" if name == "merge_contacts" else "connection_id"
+                ids = row[part], 1 if row[part] != 1 else 2
+                return (
+                    lambda model: _without_plan(
+                        lambda: model.move(part, company_id, *ids, OnCollision.KEEP_NEWEST)
+                    ),
+                    lambda router: _without_plan(lambda: getattr(router, name)(company_id, *ids)),
+                )
+            case "accept" if "user_id" in self.store.lacks:
+                return self.act("close", nth, message, value)
+            case "close as seen" if "updated_at" in self.store.lacks:
+                return self.act("close", nth, message, value)
+            case "close as seen":
+                ticket = self.ticket_of(row)
+                return (
+                    lambda model: model.close(model.numbered(number), _row(ticket)),
+                    lambda router: router.close(company_id, ticket_id, seen=ticket),
+                )
+            case _:
+                values = () if name in {"close", "reopen"} else (value,)
+                return (
+                    lambda model: getattr(model, name)(model.numbered(number), *values),
+                    lambda router: getattr(router, name)(company_id, ticket_id, *values),
+                )
+
+    def while_this_happens(self, ask: Act, act: Act) -> None:
+        """Ask for one thing while another happens: it comes to the same as one after the other, in either order.
+
+        Only what is active elsewhere may be as it was at the look: no lock holds what is merely reported.
+        """
+        foreseen: list[tuple[Any, Model]] = []
+        # Where both orders look alike, what was asked for is written last: so its message id is where it is.
+        for asked_first in (False, True):
+            model = self.model.fork()
+            told = [
+                self.outcome(lambda one=one, model=model: one[0](model))  # type: ignore[misc]
+                for one in ((ask, act) if asked_first else (act, ask))
+            ]
+            foreseen.append((told if asked_first else told[::-1], model))
+        answers: list[Callable[[], Any]] = []
+        with self.store.transaction() as repository:
+            other = TicketRouter(repository, self.policy, clock=self.clock)
+            meanwhile = Meanwhile(repository, lambda: answers.append(_answer(act[1], other)))
+            router = TicketRouter(meanwhile, self.policy, clock=self.clock)
+            answers.insert(0, _answer(ask[1], router))
+        told = [self.outcome(answer) for answer in answers]
+        rows = self.rows()
+        possible = [
+            model
+            for expected, model in foreseen
+            for at_the_look, _ in foreseen
+            if (_reporting(expected, at_the_look), _kept(self.store, model)) == (told, rows)
+        ]
+
+        assert possible, f"told {told}, and not {[each for each, _ in foreseen]}, or left {rows}"
+        self.model = possible[0]
 
     # --- how the two are told, and compared ------------------------------------------------------------------
 
@@ -322,7 +472,8 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         try:
             return self.plain(act())
         except TicketRouterError as error:
-            return type(error), self.plain(getattr(error, "ticket", None)) if whose else None
+            rule_of = str(getattr(error, "unique_rule", None))
+            return type(error), rule_of, self.plain(getattr(error, "ticket", None)) if whose else None
 
     def plain(self, value: Any) -> Any:
         """Return rows for tickets, and copies of rows."""
@@ -330,7 +481,7 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
             case Ticket():
                 return self.numbered(value)
             case dict():
-                return dict(value)  # pyright: ignore[reportUnknownArgumentType]
+                return _kept_of(self.store, value)  # pyright: ignore[reportUnknownArgumentType]
             case tuple() | list():
                 return [self.plain(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
             case _:
@@ -347,8 +498,8 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
             self.know(self.store.tickets())
         row = _row(ticket) | {"id": self.numbers[ticket.id]}
         if row["closed_at"] is None and not self.model.is_active(row):
-            row["closed_at"] = row["updated_at"]
-        return row
+            row["closed_at"] = self.model.last_change(row)
+        return _kept_of(self.store, row)
 
     def renumber(self, before: int, made: list[Any]) -> None:
         """Number the rows of a batch as the store did, which may make its tickets in an order of its own."""
@@ -359,6 +510,20 @@ class TicketRepositoryMachine(RuleBasedStateMachine):
         for number, (_, row) in enumerate(in_order, start=before + 1):
             row["id"] = number
         self.model.rows.sort(key=_number)
+
+    def rows(self) -> list[Row]:
+        """Return every row of the store, by number."""
+        tickets = self.store.tickets()
+        self.know(tickets)
+        return sorted(map(self.numbered, tickets), key=_number)
+
+    def ticket_of(self, row: Row) -> Ticket:
+        """Return a row as the store has it."""
+        ticket_id = self.id_of(row)
+        with self.store.transaction() as repository:
+            ticket = repository.get(row["company_id"], ticket_id)
+        assert ticket is not None
+        return ticket
 
     def row(self, nth: int) -> Row:
         """Return the nth row of the model, counted round."""
@@ -386,7 +551,7 @@ def run_machine(
     Args:
         new_store: makes an empty store under a unique rule.
         unique_rules: what it can be asked for.
-        other_statuses: the closed words that only the host writes.
+        other_statuses: words that the scheme does not know, and which a row may have all the same.
         examples: how many sequences; None: as many as the profile of Hypothesis says.
         steps: how long each of them is at most.
 
@@ -408,7 +573,28 @@ def run_machine(
 
 
 def _row(ticket: Ticket) -> Row:
-    return attrs.asdict(ticket, recurse=False, filter=lambda field, _: field.name != "change")
+    return attrs.asdict(ticket, recurse=False, filter=lambda field, _: bool(field.eq))
+
+
+def _kept_of(store: Store, row: Row) -> Row:
+    """Return a copy of a row, with what the store keeps of it."""
+    return {field: value for field, value in row.items() if field not in store.lacks}
+
+
+def _kept(store: Store, model: Model) -> list[Row]:
+    """Return the rows of a model, with what the store keeps of them."""
+    return [_kept_of(store, row) for row in model.rows]
+
+
+def _only(store: Store) -> dict[str, Any]:
+    """Return what there is only one of, and the number that it goes by."""
+    there = {"company_id": store.one_company, "connection_id": store.one_connection}
+    return {part: 1 for part, is_one in there.items() if is_one}
+
+
+def _here(store: Store, place: _Place) -> _Place:
+    """Return a key, or a message, where there is only one company, or connection, as one of that."""
+    return attrs.evolve(place, **_only(store))
 
 
 def _number(row: Row) -> int:
@@ -416,9 +602,75 @@ def _number(row: Row) -> int:
     return number
 
 
-def _routed(resolution: Resolution) -> tuple[str, Ticket | None]:
+def _key(row: Row) -> tuple[Any, Any, Any]:
+    return row["company_id"], row["contact_id"], row["connection_id"]
+
+
+_Told: TypeAlias = tuple[str, Ticket | None, tuple[Ticket, ...], str]
+
+
+def _routed(resolution: Resolution) -> _Told:
     ticket = None if resolution.outcome is Outcome.IGNORED else resolution.ticket
-    return str(resolution.outcome), ticket
+    change = resolution.change
+    told = "" if change is None else f"{change.old_status} to {change.new_status}"
+    return str(resolution.outcome), ticket, resolution.other_active, told
+
+
+def _receiving(message: InboundMessage) -> Act:
+    def on_model(model: Model) -> Any:
+        before = {row["id"]: row["status"] for row in model.rows}
+        outcome, row = model.receive(message)
+        told = "" if row is None or outcome == "duplicate" else f"{before.get(row['id'])} to {row['status']}"
+        return outcome, row, model.elsewhere(message, row), told
+
+    return on_model, lambda router: _routed(router.resolve(message))
+
+
+def _rows(found: Ticket | tuple[Ticket, ...] | None) -> Any:
+    match found:
+        case None:
+            return None
+        case Ticket():
+            return _row(found)
+        case _:
+            return [_row(ticket) for ticket in found]
+
+
+def _nameless(routed: Any) -> Any:
+    outcome, row, others, told = routed
+    nobody: Row = {"id": None}
+    return outcome, row and row | nobody, sorted((each | nobody for each in others), key=_key), told
+
+
+def _answer(act: Callable[[TicketRouter], Any], router: TicketRouter) -> Callable[[], Any]:
+    """Do something, and return what answers as it did: a ticket has its number after the commit only."""
+    try:
+        found = act(router)
+    except TicketRouterError as error:
+        refused = error
+
+        def answer() -> Any:
+            raise refused
+
+        return answer
+    return lambda: found
+
+
+def _reporting(told: Any, other: Any) -> Any:
+    """Return what was told, with what another order of events has active elsewhere."""
+    match told, other:
+        case [list([outcome, row, _, change]), act], [list([_, _, elsewhere, _]), _]:  # a refusal is a tuple
+            return [[outcome, row, elsewhere, change], act]
+        case _:
+            return told
+
+
+def _without_plan(move: Callable[[], object]) -> None:
+    """Do a move; of several tickets in its way no store needs to name the same."""
+    try:
+        move()
+    except BlockedBySchemaError as error:
+        raise BlockedBySchemaError(None, error.unique_rule) from None
 
 
 def _moved(planned: MovePlan, done: MovePlan, numbers: dict[Any, int]) -> Any:

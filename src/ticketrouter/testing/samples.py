@@ -5,21 +5,23 @@ Law of this file: no clause stands here. A step that a store cannot take is a sk
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 import pytest
 from attrs import evolve
 
-from ticketrouter.batch import Joined, Run, runs_of
+from ticketrouter.batch import lookups_of
+from ticketrouter.checks import Id
 from ticketrouter.choices import Policy
+from ticketrouter.decisions import Create, Lookup, ReopenTicket, Reuse, Snapshot, Unread, Write
 from ticketrouter.errors import ConflictError
-from ticketrouter.lifecycle import Write
 from ticketrouter.model import InboundMessage, Reason, Ticket, TicketKey, UniqueRule
 from ticketrouter.moves import KeyPart, Move, MovePlan
-from ticketrouter.policy import Create, Lookup, Reopen, Reuse, Snapshot, Touched, Unread, touching
-from ticketrouter.repository import MovesTickets, TicketRepository, Touches, TouchesMany
+from ticketrouter.repository import Batches, MovesTickets, TicketRepository
 from ticketrouter.router import TicketRouter
 from ticketrouter.testing.clock import FakeClock
 from ticketrouter.testing.store import Store
@@ -96,16 +98,16 @@ def reuse(ticket: Ticket, **changes: Any) -> Reuse:
     return Reuse(ticket, LATER, Reason.ACTIVE_ON_CONNECTION, **(fields | changes))
 
 
-def reopen(ticket: Ticket, **changes: Any) -> Reopen:
+def reopen(ticket: Ticket, **changes: Any) -> ReopenTicket:
     """Return the decision to reopen a ticket for one message."""
-    return Reopen(ticket, LATER, Reason.WITHIN_REOPEN_WINDOW, unread=Unread(add=1), **changes)
+    return ReopenTicket(ticket, LATER, Reason.WITHIN_REOPEN_WINDOW, unread=Unread(add=1), **changes)
 
 
-def runs(messages: Sequence[InboundMessage], policy: Policy = Policy()) -> list[Run]:  # noqa: B008 - a frozen value
-    """Return the Runs that messages are: the first comes LATER, and each a second after the one before it."""
-    found = runs_of([(message, policy, in_seconds(place)) for place, message in enumerate(messages)])
-    assert found is not None, "they have no ids, and each contact writes on one connection"
-    return found
+def joining(messages: Sequence[InboundMessage], policy: Policy = Policy()) -> list[Lookup]:  # noqa: B008 - a frozen value
+    """Return the Lookups by which messages may join: the first comes LATER, and each a second after the one before it."""
+    lookups = lookups_of([(message, policy, in_seconds(place)) for place, message in enumerate(messages)])
+    assert all(lookup.join for lookup in lookups), "none of them depends on another contact's"
+    return lookups
 
 
 def in_seconds(seconds: int) -> datetime:
@@ -113,12 +115,12 @@ def in_seconds(seconds: int) -> datetime:
     return LATER + timedelta(seconds=seconds)
 
 
-def left(ticket: Ticket, counts: dict[int, int]) -> tuple[Ticket, ...]:
+def left(ticket: Ticket, counts: dict[int, int]) -> dict[int, Ticket]:
     """Return a ticket as several messages leave it, each given as the second in which it comes, and the count then."""
-    return tuple(
-        evolve(ticket, unread_messages=count, updated_at=in_seconds(second))
+    return {
+        second: evolve(ticket, unread_messages=count, updated_at=in_seconds(second))
         for second, count in counts.items()
-    )
+    }
 
 
 def moved(ticket: Ticket, move: Move, **changes: Any) -> Ticket:
@@ -137,6 +139,8 @@ def rule_of(store: Store) -> UniqueRule:
 
 def given(store: Store, *tickets: Ticket) -> list[Ticket]:
     """Insert tickets; skip the test where the unique rule of the store allows them not to stand together."""
+    if store.one_company and len(tickets) > 1:  # those of another one would only stand by
+        tickets = tuple(ticket for ticket in tickets if ticket.company_id == KEY.company_id)
     if len(tickets) > 1:
         numbered = [evolve(ticket, id=number) for number, ticket in enumerate(tickets, start=1)]
         rule = rule_of(store)
@@ -159,37 +163,33 @@ def load(store: Store, lookup: Lookup) -> Snapshot:
         return repository.load(lookup)
 
 
-def touch(store: Store, message: InboundMessage) -> Touched | Snapshot | None:
-    """Let a message join the ticket of its key without looking first, in a transaction of its own."""
-    policy = Policy()
-    with store.transaction() as repository:
-        if not isinstance(repository, Touches):
-            pytest.skip("this repository has no touch (Touches)")
-        return repository.touch(touching(message, policy, LATER))
+def join(store: Store, message: InboundMessage, policy: Policy = Policy()) -> Snapshot:  # noqa: B008 - a frozen value
+    """Look for a message which may join its ticket at once, in a transaction of its own."""
+    return load(store, Lookup.of(message, policy, LATER))
 
 
-def touch_many(store: Store, *messages: InboundMessage) -> list[Joined | Snapshot | None]:
-    """Let messages join the tickets of their keys without looking first, in a transaction of its own."""
+def join_many(store: Store, *messages: InboundMessage) -> list[Snapshot]:
+    """Look for messages which may join their tickets at once, in a transaction of their own."""
     before = store.tickets()
     with store.transaction() as repository:
-        met = toucher(repository).touch_many(runs(messages))
-    if met is None:
+        found = batching(repository).load_many(joining(messages))
+    if found is None:
         assert before == store.tickets()
-    return answered(met)
+    return answered(found)
 
 
-def toucher(repository: TicketRepository) -> TouchesMany:
-    """Return the repository as one that touches many at once; skip the test where it is none."""
-    if not isinstance(repository, TouchesMany):
-        pytest.skip("this repository touches one ticket at a time (TouchesMany)")
+def batching(repository: TicketRepository) -> Batches:
+    """Return the repository as one that takes batches; skip the test where it is none."""
+    if not isinstance(repository, Batches):
+        pytest.skip("this repository takes no batches (Batches)")
     return repository
 
 
-def answered(met: list[Joined | Snapshot | None] | None) -> list[Joined | Snapshot | None]:
-    """Return the answers for each run; skip the test where the messages go another way."""
-    if met is None:
-        pytest.skip("touch_many of this repository has these messages go another way")
-    return met
+def answered(found: list[Snapshot] | None) -> list[Snapshot]:
+    """Return the answers for each lookup; skip the test where messages go one by one."""
+    if found is None:
+        pytest.skip("load_many of this repository has these messages go one by one")
+    return found
 
 
 def given_two_sides(store: Store, move: Move) -> list[Ticket]:
@@ -226,7 +226,7 @@ def assert_conflict(store: Store, decision: Write) -> None:
     with store.transaction() as repository:
         with pytest.raises(ConflictError):
             repository.commit(decision)
-        other = repository.commit(create(TicketKey(99, len(before), 10)))
+        other = repository.commit(create(TicketKey(1, 900 + len(before), 10)))
 
     assert [*before, other] == store.tickets()
 
@@ -235,6 +235,57 @@ def needs(ability: bool, reason: str) -> None:
     """Skip the test where an optional ability is absent."""
     if not ability:
         pytest.skip(reason)
+
+
+def keeps(store: Store, *fields: str) -> None:
+    """Skip the test where the rows of the store have nothing that says one of these fields of a ticket."""
+    lacking = sorted(store.lacks.intersection(fields))
+    needs(not lacking, f"the table of this store has no column for {', '.join(lacking)}")
+
+
+def counted(store: Store, count: int) -> int:
+    """Return a count as the rows of the store say it: nothing, where they have none."""
+    return 0 if "unread_messages" in store.lacks else count
+
+
+def queued(store: Store, queue_id: int) -> int | None:
+    """Return a queue as the rows of the store say it: none, where they have none."""
+    return None if "queue_id" in store.lacks else queue_id
+
+
+def agent(store: Store, user_id: int) -> int | None:
+    """Return an agent as the rows of the store say it: nobody, where they have none."""
+    return None if "user_id" in store.lacks else user_id
+
+
+def needs_companies(store: Store) -> None:
+    """Skip the test where there is one company only."""
+    needs(not store.one_company, "the table of this store has one company")
+
+
+def needs_two_words(store: Store) -> None:
+    """Skip the test where a ticket that waits has the word of one that an agent has taken."""
+    words = store.statuses
+    needs(
+        words.initial != words.accepted,
+        "the scheme of this store has one word for who waits and who does not",
+    )
+
+
+def needs_rule(store: Store) -> None:
+    """Skip the test where nothing but a claim keeps the key of a new ticket free."""
+    needs(rule_of(store) is not UniqueRule.NONE, "without the unique rule a claim guards a key, and no write")
+
+
+def unused_id(ticket_id: Id) -> Id:
+    """Return an id of the same type that no ticket has."""
+    match ticket_id:
+        case int():
+            return 10**9
+        case str():
+            return re.sub(r"\w", "0", ticket_id)
+        case _:
+            return UUID(int=10**9)
 
 
 def route(store: Store, act: Callable[[TicketRouter], _T]) -> _T:

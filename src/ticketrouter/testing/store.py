@@ -16,10 +16,9 @@ from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from ticketrouter.checks import Id
+from ticketrouter.decisions import Lookup, Snapshot, Write
 from ticketrouter.errors import TicketRouterError
-from ticketrouter.lifecycle import Write
 from ticketrouter.model import StatusScheme, Ticket
-from ticketrouter.policy import Lookup, Snapshot
 from ticketrouter.repository import AsyncTicketRepository, TicketRepository
 
 _T = TypeVar("_T")
@@ -38,6 +37,16 @@ class Store(ABC):
     """Whether several threads may each have a transaction; one may have to wait until another one has ended."""
     overlapping: ClassVar[bool] = False
     """Whether a transaction can begin and write, while another one that has read and written is not at its end."""
+    one_company: bool = False
+    """Whether there is only one company."""
+    one_connection: bool = False
+    """Whether there is only one connection."""
+    any_ids: bool = True
+    """Whether any id names a company, a contact, a connection, an agent and a queue, whatever its type."""
+    ids_ascend: bool = True
+    """Whether a later ticket has a higher id."""
+    lacks: frozenset[str] = frozenset()
+    """The fields of a ticket that are not kept; whatever they are to be, they are read as nothing, a time as another one."""
 
     @property
     def statuses(self) -> StatusScheme:
@@ -67,7 +76,18 @@ class Store(ABC):
 
     @abstractmethod
     def tickets(self) -> list[Ticket]:
-        """Read every committed ticket of every company, by id, without the repository."""
+        """Read every committed ticket of every company, by id, without the repository.
+
+        Returns:
+            The tickets; where a later one has no higher id, in the order in which they were made.
+        """
+
+    def expect(self, contacts: int) -> None:  # noqa: B027 - most take any contact
+        """Get ready for a transaction that speaks of very many contacts.
+
+        Args:
+            contacts: of how many.
+        """
 
     def close(self) -> None:  # noqa: B027 - most have nothing to give back
         """Give back what this store holds; the test is over."""
@@ -136,6 +156,9 @@ class Blocking:
             is_another = not name.startswith("_") and not hasattr(type(self), name)
             if is_another and iscoroutinefunction(getattr(type(repository), name, None)):
                 setattr(self, name, partial(self._call, getattr(repository, name)))
+        # What nobody awaits: see R12.
+        if (may_be_dirty := getattr(repository, "reads_may_be_dirty", None)) is not None:
+            self.reads_may_be_dirty: bool = may_be_dirty
 
     @property
     def statuses(self) -> StatusScheme:
@@ -147,9 +170,9 @@ class Blocking:
         found: Snapshot = self._run(self._repository.load(lookup))
         return found
 
-    def get(self, company_id: Id, ticket_id: Id) -> Ticket | None:
+    def get(self, company_id: Id, ticket_id: Id, *, current: bool = False) -> Ticket | None:
         """See `TicketRepository.get`."""
-        found: Ticket | None = self._run(self._repository.get(company_id, ticket_id))
+        found: Ticket | None = self._run(self._repository.get(company_id, ticket_id, current=current))
         return found
 
     def commit(self, decision: Write) -> Ticket:

@@ -16,9 +16,9 @@ from attrs import frozen
 from hypothesis import strategies as st
 
 from ticketrouter.choices import Effect, Policy, Reopen, Scope
+from ticketrouter.decisions import Snapshot
 from ticketrouter.model import InboundMessage, MessageKind, StatusScheme, Ticket, TicketKey, UniqueRule
 from ticketrouter.moves import OnCollision
-from ticketrouter.policy import Snapshot
 from ticketrouter.testing.model import Plan
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 STATUSES = StatusScheme()
 """The words of a ticket that is drawn here, unless others are given."""
 CLOSED = ("closed", "rating")
-"""The closed ones among them."""
+"""The words of closed tickets; the second is one that the scheme does not know."""
 
 # --- ids ------------------------------------------------------------------------------------------------------
 
@@ -51,6 +51,8 @@ connections: st.SearchStrategy[int] = st.sampled_from([1, 2, 3])
 users: st.SearchStrategy[int] = st.sampled_from([1, 2])
 group_ids: st.SearchStrategy[int | None] = st.sampled_from([None, 9])
 message_ids: st.SearchStrategy[str] = st.sampled_from(["a", "b", "c", "d"])
+alike_message_ids: st.SearchStrategy[Any] = st.sampled_from(["a", "A", 1, "1"])
+"""Few message ids, of which some database takes two for the same."""
 perhaps_message_ids: st.SearchStrategy[str | None] = st.none() | message_ids
 
 two_contacts: st.SearchStrategy[tuple[int, int]] = st.sampled_from([*permutations([1, 2, 9], 2)])
@@ -203,7 +205,7 @@ def lawful(
 reopens: st.SearchStrategy[Reopen] = st.builds(
     Reopen,
     st.one_of(st.none(), spans, st.just(timedelta.max)),
-    keep_user=st.booleans(),
+    keep_user=st.booleans() | st.frozensets(users, max_size=2),
     keep_queue=st.booleans(),
 )
 effects: st.SearchStrategy[dict[MessageKind, Effect]] = st.just({}) | st.dictionaries(
@@ -213,8 +215,9 @@ effects: st.SearchStrategy[dict[MessageKind, Effect]] = st.just({}) | st.diction
 
 def policies(scopes: st.SearchStrategy[Scope] = all_scopes) -> st.SearchStrategy[Policy]:
     """Policies of these scopes, with and without a policy of their own for groups."""
-    plain = st.builds(Policy, scopes, reopens, st.none(), effects)
-    return st.builds(Policy, scopes, reopens, st.none() | plain, effects)
+    queues = st.none() | users
+    plain = st.builds(Policy, scopes, reopens, st.none(), effects, queues)
+    return st.builds(Policy, scopes, reopens, st.none() | plain, effects, queues)
 
 
 any_policies: st.SearchStrategy[Policy] = policies()
@@ -225,9 +228,10 @@ plans: st.SearchStrategy[Plan] = st.builds(
     Plan,
     st.booleans(),
     st.sampled_from([None, HOUR, 2 * HOUR, timedelta.max]),
-    st.booleans(),
+    st.booleans() | st.frozensets(users, max_size=2),
     st.booleans(),
     st.sampled_from([frozenset({"message"}), frozenset({"message", "echo"}), frozenset({"echo", "notice"})]),
+    st.none() | users,
 )
 """What the model of the state machine knows as a policy."""
 
@@ -259,18 +263,25 @@ def snapshot_of(
         for ticket in found
         if not STATUSES.is_active(ticket.status) and (by_contact or ticket.key == message.key)
     ]
+    known = [ticket for ticket in closed if STATUSES.is_reopenable(ticket.status)]
+    last = max(closed, key=_closing, default=None)
     in_the_way = [
         ticket for ticket in found if unique_rule is UniqueRule.ONE_PER_CONTACT or ticket.key == message.key
     ]
     return Snapshot(
         active=tuple(ticket for ticket in found if STATUSES.is_active(ticket.status)),
-        latest_closed=max(closed, key=lambda t: (t.closed_at or t.updated_at, t.id), default=None),
+        latest_closed=max(known, key=_closing, default=None),
         occupant=in_the_way[0]
         if in_the_way and unique_rule in {UniqueRule.ONE_PER_CONNECTION, UniqueRule.ONE_PER_CONTACT}
         else None,
         routed=routed,
         unique_rule=unique_rule,
+        unknown=None if last is None or STATUSES.is_reopenable(last.status) else last,
     )
+
+
+def _closing(ticket: Ticket) -> tuple[datetime, Any]:
+    return ticket.closed_at or ticket.updated_at, ticket.id
 
 
 @st.composite

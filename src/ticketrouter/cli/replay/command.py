@@ -22,6 +22,7 @@ from ticketrouter.cli.console import standard_error, standard_output
 from ticketrouter.cli.fatal import INTERRUPTED, FatalError, needing
 from ticketrouter.cli.files import FORMATS, check_company, items, opened, written
 from ticketrouter.cli.items import Bad, Message, Skipped
+from ticketrouter.cli.options import SaidOnce
 from ticketrouter.cli.progress import watched
 from ticketrouter.cli.replay.contacts import Contacts
 from ticketrouter.cli.replay.result import Difference, Differences, Result, json_line, json_object
@@ -54,7 +55,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...])
     return names
 
 
-@click.command()
+@click.command(cls=SaidOnce)
 @click.argument("log", metavar="LOG|-")
 @click.option(
     "--policy",

@@ -1,0 +1,1 @@
+"""What is published: the pages, the package, the public names, the figures."""
