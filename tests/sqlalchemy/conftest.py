@@ -65,12 +65,12 @@ def _keep_foreign_keys(connection: Any, _record: object) -> None:
 
 
 @pytest.fixture(scope="session")
-def places(databases: Databases) -> Iterator[dict[str, Place]]:
+def urls(databases: Databases) -> Iterator[dict[str, URL]]:
     """The databases that have been made, by the name of their kind."""
-    made: dict[str, Place] = {}
+    made: dict[str, URL] = {}
     yield made
-    for place in made.values():
-        databases.drop(place.url)
+    for url in made.values():
+        databases.drop(url)
 
 
 @pytest.fixture(params=whaticket.DATABASES)
@@ -81,11 +81,14 @@ def database(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place(database: str, databases: Databases, places: dict[str, Place]) -> Place:
-    """A database without tables, or with those of an earlier test, which nobody needs any more."""
-    if database not in places:
-        places[database] = Place(databases.new(database))
-    place = places[database]
+def place(database: str, databases: Databases, urls: dict[str, URL]) -> Place:
+    """A database without tables, or with those of an earlier test, which nobody needs any more.
+
+    Its engine is a new one: what an earlier test's table was found to be is not known of one that looks like it.
+    """
+    if database not in urls:
+        urls[database] = databases.new(database)
+    place = Place(urls[database])
     with place.begin() as connection:
         whaticket.drop_all(connection)
     return place
