@@ -127,6 +127,8 @@ class Unread:
 
 
 _ONE_MORE, _AS_IT_IS = Unread(add=1), Unread()
+# Members of an enumeration that every message is compared with: Python 3.11 looks each up by a call.
+_OPEN, _ATTACH, _MESSAGE = Effect.OPEN, Effect.ATTACH, MessageKind.MESSAGE
 
 
 def _at(value: datetime) -> datetime:
@@ -208,8 +210,8 @@ class Lookup:
             policy = policy.of(message)
         effect, join = policy.effects[message.kind], None
         if now is not None:  # nearly every message counts as one more, and has no number
-            opens = effect is Effect.OPEN
-            one_more = opens and message.unread_messages is None and message.kind is MessageKind.MESSAGE
+            opens = effect is _OPEN
+            one_more = opens and message.unread_messages is None and message.kind is _MESSAGE
             ref = None if message_id is None else _ref(key, message_id)
             join = _join(now, _ONE_MORE if one_more else Unread.of(message, effect), ref, opens, message)
         return _lookup(
@@ -221,7 +223,7 @@ class Lookup:
             policy.reopen.window is not None,
             True,
             False,
-            effect is Effect.ATTACH,
+            effect is _ATTACH,
             False,
             join,
         )

@@ -86,6 +86,8 @@ _WORTH_IT = 2
 # To join them to a union anew for each message would cost more than the question.
 _REFUSALS = (ActiveTicketExistsError, BlockedBySchemaError, ConflictError)
 _WRITES_NOTHING = (Joined, Ignore, Duplicate, Keep)
+# Python 3.11 looks a member of an enumeration up by a call.
+_REUSED, _HERE = Outcome.REUSED, Reason.ACTIVE_ON_CONNECTION
 
 
 def utc_now() -> datetime:
@@ -516,8 +518,8 @@ def _resolutions(
 def _joined(ticket: Ticket, seen: Snapshot) -> Resolution:
     others = seen.active_elsewhere(ticket.connection_id) if seen.active else ()
     if logger.isEnabledFor(logging.DEBUG):
-        log_answer(Joined(ticket, Reason.ACTIVE_ON_CONNECTION, others), ticket)
-    return trusted_resolution(Outcome.REUSED, Reason.ACTIVE_ON_CONNECTION, others, ticket)
+        log_answer(Joined(ticket, _HERE, others), ticket)
+    return trusted_resolution(_REUSED, _HERE, others, ticket)
 
 
 def _told(answer: _Answer, ticket: Ticket | None) -> tuple[_Answer, Ticket | None]:
