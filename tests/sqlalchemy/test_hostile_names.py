@@ -6,6 +6,7 @@ Law of this file: hostile names on every database, and a look at the sources for
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,12 @@ import ticketrouter
 from tests.sqlalchemy.conftest import Place
 from tests.support.whaticket import DATABASES
 from ticketrouter import InboundMessage, Outcome, Policy, Reopen, StatusScheme, TicketRouter, UniqueRule
-from ticketrouter.sqlalchemy import SQLAlchemyTicketRepository, TicketMapping, detect_unique_rule
+from ticketrouter.sqlalchemy import (
+    MappingError,
+    SQLAlchemyTicketRepository,
+    TicketMapping,
+    detect_unique_rule,
+)
 
 EVIL = "x\"; DROP TABLE 't`s:y %s %(z)s -- ]["
 WORDS = StatusScheme(
@@ -130,6 +136,24 @@ def test_a_table_of_the_host_bears_any_names(place: Place, ruled: bool) -> None:
         with place.begin() as connection:
             assert expected is detect_unique_rule(connection, mapping)
         assert EVERY_OUTCOME == live(place, mapping)
+
+
+@every_database
+def test_a_name_that_sqlalchemy_takes_for_a_parameter_is_refused(place: Place) -> None:
+    """Where parameters are "?", it would look for the end of %( behind the name; elsewhere it doubles the sign."""
+    mapping = TicketMapping.own(prefix="ours%(", statuses=WORDS)
+    with victim(place, mapping.metadata):
+        with place.begin() as connection:
+            mapping.metadata.create_all(connection)
+        if place.database != "sqlite":
+            assert EVERY_OUTCOME == live(place, mapping)
+            return
+        with place.begin() as connection:
+            router = TicketRouter(SQLAlchemyTicketRepository(connection, mapping))
+            with pytest.raises(MappingError, match=re.escape("ours%(tickets has a '%(' in it")):
+                router.resolve(InboundMessage(1, 2, 3))
+            with pytest.raises(MappingError, match="rename it first"):
+                detect_unique_rule(connection, mapping)
 
 
 # --- SQL that is put together by hand ---------------------------------------------------------------------------

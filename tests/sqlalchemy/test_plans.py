@@ -93,6 +93,11 @@ def cut(text: str, longest: int) -> str:
     return text.encode()[:longest].decode(errors="ignore")
 
 
+def sent(name: str) -> str:
+    """Leave out what is refused where parameters are "?": a %( that nothing closes."""
+    return re.sub(r"%\((?![^)]+\)s)", "%[", name)
+
+
 def begun(name: str) -> str:
     """Leave out two things by which indexes cannot be judged: the look at them is refused, and nothing is written.
 
@@ -128,11 +133,11 @@ def names(draw: st.DrawFn) -> Names:
     long = draw(st.booleans())
     name = _WRITTEN if not long else _WRITTEN.map(lambda text: text + "long" * 20)
     return Names(
-        table=cut("t" * draw(st.booleans()) + draw(name), 40) + "0",
-        schema=draw(st.none() | st.none() | _WRITTEN.map(lambda text: cut(text, 20) + "_s")),
+        table=sent(cut("t" * draw(st.booleans()) + draw(name), 40) + "0"),
+        schema=draw(st.none() | st.none() | _WRITTEN.map(lambda text: sent(cut(text, 20) + "_s"))),
         columns=tuple(begun(cut(draw(name), 60)) + str(n) for n in range(len(FIELDS))),
         index=cut(draw(_WRITTEN), 60) + "1",
-        prefix=cut(draw(st.just("ticketrouter_") | _WRITTEN), 20),
+        prefix=sent(cut(draw(st.just("ticketrouter_") | _WRITTEN), 20)),
         words=tuple(cut(draw(PRINTABLE), 40) + str(n) for n in range(3)),  # type: ignore[arg-type]
         ids=tuple(draw(_WRITTEN) + f"-{n}" for n in range(8)),
         kind=begun(cut(draw(name), 60)) + "k",

@@ -5,10 +5,13 @@ Law of this file: the question and the room that answers it; nothing is known of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
+from ticketrouter.checks import printable
+from ticketrouter.sqlalchemy.columns import MappingError
 from ticketrouter.sqlalchemy.dialects import database_of
 from ticketrouter.sqlalchemy.dialects.base import Catalogue
 from ticketrouter.sqlalchemy.facts import ColumnFacts, Index, Reach
@@ -28,8 +31,9 @@ def indexes(connection: Connection, mapping: TicketMapping) -> Iterable[Index]:
     """List the indexes of the tickets table, unique or not.
 
     Raises:
-        MappingError: if the table is not there, or the database is none that we know.
+        MappingError: if the table is not there, the database is none that we know, or SQLAlchemy cannot send a name.
     """
+    _check_names(connection, mapping)
     return catalogue_of(connection).indexes(connection, mapping)
 
 
@@ -37,8 +41,9 @@ def columns(connection: Connection, mapping: TicketMapping) -> Mapping[str, Colu
     """Tell of the columns of the tickets table, by name.
 
     Raises:
-        MappingError: if the table is not there, or the database is none that we know.
+        MappingError: if the table is not there, the database is none that we know, or SQLAlchemy cannot send a name.
     """
+    _check_names(connection, mapping)
     return catalogue_of(connection).columns(connection, mapping)
 
 
@@ -50,3 +55,22 @@ def reaches(connection: Connection, mapping: TicketMapping, found: Sequence[Inde
         savepoint; elsewhere one `SELECT` for all.
     """
     return catalogue_of(connection).reaches(connection, mapping, found) if found else []
+
+
+_DOUBLES_PER_CENTS = frozenset({"format", "pyformat"})
+"""The ways of parameters with which SQLAlchemy keeps a per cent sign in a name from being one's beginning."""
+_BEGINS_A_PARAMETER = re.compile(r"%\((?![^)]+\)s)")
+
+
+def _check_names(connection: Connection, mapping: TicketMapping) -> None:
+    """Refuse a name in which SQLAlchemy would see the beginning of a parameter that ends behind it."""
+    if connection.dialect.paramstyle in _DOUBLES_PER_CENTS:
+        return
+    tables = mapping.table, mapping.message_ids, mapping.anchors
+    of_tables = (name for table in tables for name in (table.schema, table.name))
+    for name in (*of_tables, *(column.name for column in mapping.table.columns)):
+        if name is not None and _BEGINS_A_PARAMETER.search(name):
+            raise MappingError(
+                f"the name {printable(name)} has a '%(' in it, which SQLAlchemy takes for the beginning of a parameter "
+                "where the driver's are not formatted: rename it first"
+            )
