@@ -14,19 +14,23 @@ from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from attrs import evolve, frozen
 from hypothesis import HealthCheck, Phase, assume, event, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import (
+    Boolean,
     Column,
     DateTime,
     Engine,
     Integer,
     MetaData,
+    SmallInteger,
     String,
     Table,
+    Uuid,
     create_engine,
     inspect,
     select,
@@ -146,6 +150,42 @@ def names(draw: st.DrawFn) -> Names:
 
 
 @frozen
+class Stored:
+    """How the status column stores the three words."""
+
+    kind: str = "words"
+    """A line of `TYPES`."""
+    values: tuple[Any, ...] = ()
+    """What stands for each word; empty: the words do. Of truths the first two words have one."""
+
+
+TYPES: dict[str, Any] = {
+    "words": String(60),
+    "texts": String(60),
+    "texts of UUIDs": String(36),
+    "UUIDs": Uuid(),
+    "numbers": SmallInteger(),
+    "truths": Boolean(),
+}
+
+
+def distinct(kind: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Stored]:
+    three = st.lists(values, min_size=3, max_size=3, unique=True).map(tuple)
+    return three.map(lambda drawn: Stored(kind, drawn))
+
+
+_NUMBERS = st.sampled_from([-32768, -1, 0, 1, 2, 32767])
+STORED = st.one_of(
+    st.just(Stored()),
+    distinct("texts", PRINTABLE.map(lambda text: cut(text, 40) + ".")),
+    distinct("texts of UUIDs", st.uuids().map(str)),
+    distinct("UUIDs", st.uuids(version=4)),  # MariaDB refuses some of the others
+    distinct("numbers", _NUMBERS),
+    st.booleans().map(lambda active: Stored("truths", (active, active, not active))),
+)
+
+
+@frozen
 class Example:
     """A tickets table, and what stands in it."""
 
@@ -160,6 +200,18 @@ class Example:
     """Of which kind a row is that exists for the desk; None: every row does. Each third row is of another one."""
     on_message: str | None = None
     """What every message writes; None: nothing."""
+    stored: Stored = Stored()
+
+    @property
+    def words(self) -> tuple[str, str, str]:
+        """The word of each status, of which the first two are active."""
+        first, second, closed = self.names.words
+        return (first, first if self.stored.kind == "truths" else second, closed)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the column stores for each word."""
+        return dict(zip(self.words, self.stored.values or self.words, strict=True))
 
 
 EXAMPLE = st.builds(
@@ -173,6 +225,7 @@ EXAMPLE = st.builds(
     odd=st.booleans(),
     where=st.none() | PRINTABLE.map(lambda text: cut(text, 40)),
     on_message=st.none() | PRINTABLE.map(lambda text: cut(text, 40)),
+    stored=STORED,
 )
 USUAL = Names(
     table="later",
@@ -269,13 +322,14 @@ class Desk:
         yield (
             f"CREATE TABLE {table} ({column['id']} {id_} PRIMARY KEY, {column['company_id']} INTEGER NOT NULL, "
             f"{column['contact_id']} INTEGER NOT NULL, {column['connection_id']} INTEGER NOT NULL, "
-            f"{column['status']} VARCHAR(60){exact} NOT NULL, {column['updated_at']} {moment} NOT NULL, "
+            f"{column['status']} {self._status_type(example.stored)} NOT NULL, {column['updated_at']} {moment} NOT NULL, "
             f"{column['closed_at']} {moment} NULL, {self.quote(names.kind)} VARCHAR(60){exact} NULL, {self.quote(names.last)} VARCHAR(60){exact} NULL)"
         )
         for id_value, contact, word, minute, kind in rows_of(example):
+            status = self._stored(example.values[word])
             shown = text(id_value) if isinstance(id_value, str) else str(id_value)
             yield (
-                f"INSERT INTO {table} VALUES ({shown}, 1, {contact}, 10, {text(word)}, "
+                f"INSERT INTO {table} VALUES ({shown}, 1, {contact}, 10, {status}, "
                 f"'2026-01-01 00:0{minute}:00', NULL, {text(kind)}, 'untouched')"
             )
         over = {
@@ -284,7 +338,9 @@ class Desk:
             "partial": (
                 "UNIQUE ",
                 f"{column['contact_id']}, {column['id']}",
-                f"{column['status']} <> 'x%s:y'",
+                f"{column['contact_id']} <> 7"
+                if example.stored.kind not in {"words", "texts"}
+                else f"{column['status']} <> 'x%s:y'",
             ),
         }.get(example.old_index)
         if over is not None:
@@ -300,6 +356,21 @@ class Desk:
         if self.database != "sqlite":
             return ""
         return f"ATTACH '{self._place / 'attached.sqlite3'}' AS {self.quote(schema)}"
+
+    def _status_type(self, stored: Stored) -> str:
+        exact = " CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin" if self.database == "mariadb" else ""
+        if isinstance(TYPES[stored.kind], String):
+            return f"VARCHAR(60){exact}"
+        return str(TYPES[stored.kind].compile(self.engine.dialect))
+
+    def _stored(self, value: Any) -> str:
+        match value:
+            case UUID():
+                return self._text(value.hex if self.database == "sqlite" else str(value))
+            case str():
+                return self._text(value)
+            case _:
+                return str(value)
 
     def _text(self, value: str) -> str:
         doubled = value.replace("'", "''")
@@ -340,7 +411,7 @@ def rows_of(example: Example) -> Iterator[tuple[Any, int, str, int, str]]:
     for number, (contact, word, minute) in enumerate(example.rows):
         id_ = example.names.ids[number] if example.text_ids else number + 1
         kind = example.where if example.where is not None and number % 3 else "another kind"
-        yield id_, contact, example.names.words[word], minute, kind
+        yield id_, contact, example.words[word], minute, kind
 
 
 def mapped(example: Example) -> TicketMapping:
@@ -351,7 +422,7 @@ def mapped(example: Example) -> TicketMapping:
         MetaData(),
         Column(column["id"], String(200) if example.text_ids else Integer, primary_key=True),
         *(Column(column[field], Integer, nullable=False) for field in FIELDS[1:4]),
-        Column(column["status"], String(60), nullable=False),
+        Column(column["status"], TYPES[example.stored.kind], nullable=False),
         Column(column["updated_at"], DateTime, nullable=False),
         Column(column["closed_at"], DateTime),
         Column(names.kind, String(60)),
@@ -361,7 +432,7 @@ def mapped(example: Example) -> TicketMapping:
     absent: dict[str, Any] = dict.fromkeys(
         ("is_group", "unread_messages", "user_id", "queue_id", "created_at")
     )
-    first, second, closed = names.words
+    first, second, closed = example.words
     return TicketMapping(
         table,
         **column,
@@ -369,6 +440,7 @@ def mapped(example: Example) -> TicketMapping:
         statuses=StatusScheme(
             active=frozenset({first, second}), initial=first, reopened=first, accepted=second, closed=closed
         ),
+        status_values=example.values if example.stored.values else None,
         prefix=names.prefix,
         new_id=(f"made {n}" if example.text_ids else n for n in count(99)).__next__,
         on_create={} if example.where is None else {names.kind: example.where},
@@ -377,9 +449,9 @@ def mapped(example: Example) -> TicketMapping:
     )
 
 
-def expected(example: Example) -> dict[Any, str]:
-    """Work out by hand which status each ticket has once the duplicates are closed."""
-    first, second, closed = example.names.words
+def expected(example: Example) -> dict[Any, Any]:
+    """Work out by hand what is stored as each ticket's status once the duplicates are closed."""
+    first, second, closed = example.words
     keys: dict[int, list[tuple[int, Any]]] = defaultdict(list)
     kept: set[Any] = set()
     for id_, contact, word, minute, kind in rows_of(example):
@@ -389,7 +461,7 @@ def expected(example: Example) -> dict[Any, str]:
             keys[contact].append((minute, id_))
     kept |= {max(tickets)[1] for tickets in keys.values()}
     return {
-        id_: closed if word in {first, second} and id_ not in kept else word
+        id_: example.values[closed if word in {first, second} and id_ not in kept else word]
         for id_, _, word, _, _ in rows_of(example)
     }
 
@@ -533,6 +605,12 @@ def way_back(schema: str) -> str:
 @example(found=Example(USUAL, True, DUPLICATES, "vacuous", True, "it's 5% of :x and $1"))
 @example(found=Example(evolve(USUAL, table="t%s:x" + "y" * 35), True, DUPLICATES, "by contact", False))
 @example(found=Example(USUAL, True, DUPLICATES, "vacuous", False, "it's", "5% of :x and $1"))
+@example(
+    found=Example(USUAL, True, DUPLICATES, "vacuous", True, stored=Stored("truths", (False, False, True)))
+)
+@example(
+    found=Example(USUAL, False, DUPLICATES, "partial", True, "it's", stored=Stored("numbers", (0, -1, 1)))
+)
 @example(found=Example(evolve(USUAL, columns=("U&\n\\!", *FIELDS[1:])), False, DUPLICATES, "", False))
 def test_plans_do_what_they_say_whatever_things_are_called(
     database: str, found: Example, desks: dict[str, Desk], tmp_path: Path

@@ -116,13 +116,13 @@ def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "_told", set())
 
 
-def table_of(type_: Any, metadata: MetaData) -> Table:
+def table_of(type_: Any, metadata: MetaData, state: str = "state") -> Table:
     return Table(
         "desk",
         metadata,
         Column("id", Integer, primary_key=True),
         *(Column(name, Integer, nullable=False) for name in ("company_id", "contact_id", "connection_id")),
-        Column("state", type_, nullable=False),
+        Column(state, type_, nullable=False),
         Column("unread_messages", Integer, nullable=False),
         Column("user_id", Integer),
         Column("updated_at", DateTime, nullable=False),
@@ -316,6 +316,52 @@ def test_a_condition_over_what_is_stored_is_understood(
     is_proved = (place.database, condition) != ("postgresql", "state IS TRUE")
     assert (expected if is_proved else UniqueRule.NONE) is found
     assert [Outcome.CREATED, Outcome.REUSED] == answers
+
+
+SHORT = Kind("short", String(8), by_order("o", "p", "c", "r"))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, SHORT], ids=lambda kind: kind.name)
+def test_what_no_status_can_be_does_not_hide_the_rule(place: Place, kind: Kind) -> None:
+    """The column of the status has a number in its name, and `where` compares another one with a long text."""
+    if place.database == "mariadb" and "CHAR(32)" in kind.type.compile(dialect=place.engine.dialect):
+        pytest.skip("MariaDB makes no index of what is computed of a CHAR")
+    metadata = MetaData()
+    table = table_of(kind.type, metadata, "state, 4")
+    table.append_column(Column("source", String(40)))
+    mapping = TicketMapping(
+        table,
+        status="state, 4",
+        is_group=None,
+        queue_id=None,
+        created_at=None,
+        statuses=kind.scheme,
+        status_values=kind.values,
+        where=table.c.source == "7 letters and more",
+        on_create={"source": "7 letters and more"},
+        metadata=metadata,
+    )
+    with place.begin() as host:
+        metadata.create_all(host)
+        for statement in (each for step in missing_steps(host, mapping) for each in step.up):
+            host.execute(text(statement.replace(" CONCURRENTLY", "")))
+        found = detect_unique_rule(host, mapping)
+        made = router_of(host, mapping).resolve(InboundMessage(1, 5, 2))
+        metadata.drop_all(host)
+
+    assert UniqueRule.ACTIVE_PER_CONNECTION is found
+    assert Outcome.CREATED is made.outcome
+
+
+@pytest.mark.parametrize("database", ["mariadb"])
+def test_a_uuid_that_mariadb_takes_for_none_is_refused(place: Place) -> None:
+    """Of some versions and variants it has none: a status is compared with nothing, and no rule has it."""
+    odd = UUID("e7efe12b-302a-fb39-29e6-c748af3eeae4")
+    kind = Kind("odd", Uuid(), by_order(odd, *map(UUID, ("2" * 32, "3" * 32, "4" * 32))))
+    if "CHAR(32)" in kind.type.compile(dialect=place.engine.dialect):
+        pytest.skip("SQLAlchemy 2.0 keeps a Uuid as a CHAR")
+    with desk(place, kind) as (host, mapping), pytest.raises(MappingError, match=f"'{odd}', which is stored"):
+        router_of(host, mapping).resolve(InboundMessage(1, 5, 2))
 
 
 # --- what is refused -------------------------------------------------------------------------------------------

@@ -134,7 +134,9 @@ def _range(bits: int, *, unsigned: bool) -> tuple[int, int]:
 
 
 def _of_type(connection: Connection, status: ColumnFacts) -> Iterator[tuple[str, str]]:
-    """Give what a text must meet to come back as it is: others are changed in silence."""
+    """Give what a text must meet to come back as it is: others are changed in silence, or taken for none."""
+    if status.type == _UUID:
+        yield "it is a uuid, which takes only some for one", f"{quoted(connection, status.name)} IS NOT NULL"
     if status.type == "char":
         blanks = f"{quoted(connection, status.name)} NOT LIKE '% '"
         yield "it is a char, which keeps no blanks at the end", blanks

@@ -20,7 +20,16 @@ from ticketrouter.sqlalchemy.dialects.base import is_autocommit
 from ticketrouter.sqlalchemy.dialects.postgresql.errors import ERRORS
 from ticketrouter.sqlalchemy.dialects.postgresql.plans import NAMES
 from ticketrouter.sqlalchemy.error_codes import code_of, row_in
-from ticketrouter.sqlalchemy.facts import Index, Reach, Value, escaped, key_columns, quoted, table_name
+from ticketrouter.sqlalchemy.facts import (
+    ColumnFacts,
+    Index,
+    Reach,
+    Value,
+    escaped,
+    key_columns,
+    quoted,
+    table_name,
+)
 from ticketrouter.sqlalchemy.mapping import TicketMapping
 from ticketrouter.sqlalchemy.names import plain_dialect
 from ticketrouter.sqlalchemy.proofs import (
@@ -213,21 +222,38 @@ def _words(mapping: TicketMapping, index: Index, stored: StoredWords) -> dict[st
     found = constants_of(stored)
     if facts.words:
         return {stored.word(each): each for each in facts.words}
+    if all(isinstance(each, bool) for each in found.values()):
+        return found  # there is no third truth
     numbers = all(isinstance(each, int) for each in found.values())
-    spoken = {each for sql in written(index) for each in (_numbers(sql) if numbers else _texts(sql))}
+    spoken = {each for sql in written(index) for each in (_numbers(sql) if numbers else _texts(sql, facts))}
     return found | {stored.name(each): each for each in spoken.difference(found.values())}
 
 
-def _texts(sql: str) -> Iterator[str]:
+def _texts(sql: str, status: ColumnFacts) -> Iterator[str]:
+    """Give the texts that the status may be: others are what a further column is compared with."""
     # A name may have such quotes in it too.
+    found = re.findall(r"""'((?:[^']|'')+)'|"(?:[^"]|"")*\"""", sql)
     yield from (
-        each.replace("''", "'") for each in re.findall(r"""'((?:[^']|'')+)'|"(?:[^"]|"")*\"""", sql) if each
+        each for each in (each.replace("''", "'") for each in found) if each and _may_be(each, status)
     )
 
 
+def _may_be(text_: str, status: ColumnFacts) -> bool:
+    if status.type == "uuid":
+        return bool(_UUID.fullmatch(text_))
+    return status.longest is None or len(text_) <= status.longest
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""As PostgreSQL writes one."""
+
+
 def _numbers(sql: str) -> Iterator[int]:
-    """Give the numbers that every integer column has room for."""
-    yield from (int(each) for each in re.findall(r"(?<![\w.])[0-9]{1,4}(?![\w.])", sql))
+    """Give the numbers that every integer column has room for; a negative one stands in quotes, and a name may have some."""
+    found = re.finditer(
+        r"""'(-?[0-9]{1,4})'|'(?:[^']|'')*'|"(?:[^"]|"")*"|(?<![\w.])([0-9]{1,4})(?![\w.])""", sql
+    )
+    yield from (int(each[1] or each[2]) for each in found if each[1] or each[2])
 
 
 def _values(
