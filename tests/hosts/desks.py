@@ -1,8 +1,7 @@
 """Fifteen real desks: what their `host.json` says, as our TicketMapping, Policy and messages.
 
 Law of this file: a desk is mapped by what the public pages offer, one desk like the other; no case has a line of its
-own. What JSON cannot say, a condition or a default as an expression and the unit of a whole number, stands in three
-tables here.
+own. What JSON cannot say, as an expression, a function and the unit of a whole number, stands in a few tables here.
 """
 
 from __future__ import annotations
@@ -16,20 +15,24 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from attrs import frozen
+from attrs import evolve, frozen
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     DateTime,
     Engine,
     Integer,
     MetaData,
+    Select,
     Table,
     Uuid,
     and_,
+    case,
     column,
     exists,
     func,
+    literal_column,
     select,
     table,
 )
@@ -37,7 +40,7 @@ from sqlalchemy import (
 from ticketrouter import Effect, InboundMessage, MessageKind, Policy, Reopen, Scope, StatusScheme, presets
 from ticketrouter.decisions import Create
 from ticketrouter.presets import Preset
-from ticketrouter.sqlalchemy import TicketMapping
+from ticketrouter.sqlalchemy import KEEP, TicketMapping
 
 PLACE = Path(__file__).parent / "desks"
 
@@ -68,6 +71,34 @@ DEFAULTS: Mapping[str, Mapping[str, ColumnElement[Any]]] = {
     },
 }
 """By desk and column, what a new row has there by the table itself, as the host's own Column would have it."""
+_FOLDERS = table("folders", column("id"), column("mailbox_id"), column("type"))
+_UNASSIGNED, _ASSIGNED = 1, 40
+
+
+def _folder(t: Table) -> ColumnElement[Any]:
+    """Return the folder of the mailbox that has a conversation with an agent, or without; a new one has none yet."""
+    kind = case((t.c.user_id.is_(None), _UNASSIGNED), else_=_ASSIGNED)
+    here = select(_FOLDERS.c.id).where(_FOLDERS.c.mailbox_id == t.c.mailbox_id, _FOLDERS.c.type == kind)
+    return func.coalesce(here.scalar_subquery(), 101)
+
+
+def _woken(message: InboundMessage, _: datetime) -> Any:
+    """Empty the time of the snooze with what ends one; the desk's own messages do not."""
+    return None if message.kind is MessageKind.MESSAGE else KEEP
+
+
+WRITTEN: Mapping[str, Callable[[Table], Mapping[str, Any]]] = {
+    "chatwoot": lambda _: {"snoozed_until": _woken},
+    "freescout": lambda t: {"folder_id": _folder(t)},
+    "libredesk": lambda _: {"snoozed_until": _woken},
+}
+"""By desk, what every message writes that follows from the row or the message."""
+MAY_KEEP: Mapping[str, Select[Any]] = {
+    "libredesk": select(column("id"))
+    .select_from(table("users"))
+    .where(literal_column("availability_status <> 'away_and_reassigning'")),
+}
+"""By desk, the agents who keep a ticket that is reopened, where not everybody does."""
 EPOCH = {"izing": timedelta(milliseconds=1)}
 """What one unit of a time column of whole numbers is, where it is no second."""
 
@@ -235,7 +266,7 @@ class Desk:
         }
         makers |= {name: _COMPUTED[how](found.columns[name]) for name, how in computed.items() if name != key}
         # What is written with every message is written with the first one, too.
-        others = {*self.said["on_message"], *DEFAULTS.get(self.name, {})}
+        others = {*self._on_message(found), *DEFAULTS.get(self.name, {})}
         makers = {name: make for name, make in makers.items() if name not in others}
 
         def values(create: Create) -> Mapping[str, Any]:
@@ -253,9 +284,9 @@ class Desk:
         return lambda _: _as_stored(into, value)
 
     def _on_message(self, found: Table) -> dict[str, Any]:
-        return {
-            name: self._written(found.columns[name], value) for name, value in self.said["on_message"].items()
-        }
+        said = self.said["on_message"].items()
+        by_file = {name: self._written(found.columns[name], value) for name, value in said}
+        return by_file if self.name not in WRITTEN else {**by_file, **WRITTEN[self.name](found)}
 
     def _written(self, into: Column[Any], value: Any) -> Any:
         if value == "$at":
@@ -277,6 +308,14 @@ class Desk:
     def policy(self) -> Policy:
         """What it has chosen: as the preset says that is about it, or its file."""
         return self.own_policy if self.preset is None else self.preset.policy
+
+    def policy_at(self, connection: Connection) -> Policy:
+        """Return that, for the agents who are there."""
+        policy = self.policy
+        if self.name not in MAY_KEEP:
+            return policy
+        there = frozenset(connection.execute(MAY_KEEP[self.name]).scalars())
+        return evolve(policy, reopen=evolve(policy.reopen, keep_user=there))
 
     @property
     def own_policy(self) -> Policy:

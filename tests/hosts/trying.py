@@ -98,7 +98,9 @@ def tried(place: Opened, case: Case) -> Tried:
         before = _rows(connection, mapping)
         try:
             found: Resolution | TicketRouterError = TicketRouter(
-                SQLAlchemyTicketRepository(connection, mapping), place.desk.policy, clock=lambda: case.now
+                SQLAlchemyTicketRepository(connection, mapping),
+                place.desk.policy_at(connection),
+                clock=lambda: case.now,
             ).resolve(place.desk.message(case, mapping))
         except TicketRouterError as error:
             found = error
