@@ -18,7 +18,7 @@ from attrs import define, evolve, field, frozen
 from ticketrouter.checks import Id
 from ticketrouter.choices import Policy, Scope
 from ticketrouter.decisions import (
-    ChangedAt,
+    AsKept,
     Create,
     Decision,
     Duplicate,
@@ -31,8 +31,7 @@ from ticketrouter.decisions import (
     Snapshot,
     Unread,
     applied,
-    as_kept,
-    as_sent,
+    as_written,
     created,
     trusted_snapshot,
 )
@@ -139,7 +138,7 @@ class Planned:
         other_active: what the contact has active on other connections.
         joint: which Joint it is part of; None: it writes nothing.
         step: how many messages of that Joint come before it.
-        changed_at: what the time of the last change becomes with it.
+        as_kept: what the store gives back of the ticket with it.
     """
 
     decision: Decision
@@ -148,7 +147,7 @@ class Planned:
     other_active: tuple[_Ticket, ...] = ()
     joint: int | None = None
     step: int = 0
-    changed_at: ChangedAt = field(default=as_sent, eq=False, repr=False)
+    as_kept: AsKept = field(default=as_written, eq=False, repr=False)
 
 
 @frozen
@@ -217,7 +216,7 @@ class BatchPlan:
         if planned.step == 0:
             return before
         count = joint.later[planned.step - 1].after(before.unread_messages)
-        after = bumped(before, count, planned.changed_at(before, planned.at))
+        after = planned.as_kept(bumped(before, count, planned.at))
         return altered(after, status=self.statuses.woken(after.status)) if _wakes(planned.decision) else after
 
 
@@ -357,7 +356,7 @@ class _Folding:
                 self.planned.append(Planned(decision, now, ticket, others))
                 self._keep(ticket)
             case Create() | ReopenTicket() | Reuse():
-                self._write(decision, others, seen.changed_at)
+                self._write(decision, others, seen.as_kept)
             case _:
                 assert_never(decision)
 
@@ -391,10 +390,10 @@ class _Folding:
         self._active.setdefault((ticket.company_id, ticket.contact_id), {})[ticket.id] = None
 
     def _write(
-        self, decision: Create | ReopenTicket | Reuse, others: tuple[_Ticket, ...], changed_at: ChangedAt
+        self, decision: Create | ReopenTicket | Reuse, others: tuple[_Ticket, ...], as_kept: AsKept
     ) -> None:
         place = len(self.planned)
-        ticket = as_kept(self._written(decision), changed_at)
+        ticket = as_kept(self._written(decision))
         refs = [] if decision.message_ref is None else [decision.message_ref]
         messages = [] if decision.message is None else [(decision.message, decision.at)]
         number, step = self._joint_of.setdefault(ticket.id, len(self.growing)), 0
@@ -408,7 +407,7 @@ class _Folding:
             growing.wakes |= _wakes(decision)
             growing.messages += messages
             step = len(growing.later)
-        self.planned.append(Planned(decision, decision.at, None, others, number, step, changed_at))
+        self.planned.append(Planned(decision, decision.at, None, others, number, step, as_kept))
         self._keep(ticket)
         self._last[ticket.id] = place
         for ref in refs:

@@ -241,13 +241,13 @@ class Lookup:
 _lookup = unchecked(Lookup)
 
 
-ChangedAt: TypeAlias = Callable[[Ticket, datetime], datetime]
-"""What the time of a ticket's last change is once it was changed at a time."""
+AsKept: TypeAlias = Callable[[Ticket], Ticket]
+"""What a store gives back of a ticket that was just written."""
 
 
-def as_sent(_ticket: Ticket, at: datetime) -> datetime:
-    """Return the time itself."""
-    return at
+def as_written(ticket: Ticket) -> Ticket:
+    """Return the ticket itself."""
+    return ticket
 
 
 def _unique_rule(value: UniqueRule | str) -> UniqueRule:
@@ -273,8 +273,8 @@ class Snapshot:
         blocked: whether a row that no look-up finds leaves no room on the key, as another company's may, or one of an
             unknown word; the occupant, if it is the company's to see. Said where the Lookup foresees.
         counts: whether tickets have a count of unread messages; without one it is 0, whatever comes.
-        changed_at: what the time of a ticket's last change is once it was changed at a time: a store may keep fewer
-            digits of it, or none, and have that of the creation for it. A batch is answered by it.
+        as_kept: what the store gives back of a ticket that was just written: it may keep fewer digits of its times, or
+            one of them only, which then stands for both. A batch is answered by it.
         merged: the columns by whose collation such a row has the ids that were asked for, though they are others.
     """
 
@@ -288,7 +288,7 @@ class Snapshot:
     joined: Ticket | None = None
     blocked: bool = False
     counts: bool = True
-    changed_at: ChangedAt = field(default=as_sent, eq=False, repr=False)
+    as_kept: AsKept = field(default=as_written, eq=False, repr=False)
     merged: tuple[str, ...] = ()
 
     def active_on(self, connection_id: Id) -> Ticket | None:
@@ -529,12 +529,6 @@ def created(decision: Create, ticket_id: Id, statuses: StatusScheme) -> Ticket:
         created_at=at,
         updated_at=at,
     )
-
-
-def as_kept(ticket: Ticket, changed_at: ChangedAt) -> Ticket:
-    """Return a ticket that was just changed, with the time of that as its store has it."""
-    at = changed_at(ticket, ticket.updated_at)
-    return ticket if at == ticket.updated_at else bumped(ticket, ticket.unread_messages, at)
 
 
 def applied(decision: Alteration, ticket: Ticket, statuses: StatusScheme) -> Ticket:

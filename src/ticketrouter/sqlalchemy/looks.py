@@ -105,7 +105,7 @@ class Looks:
             routed=single.get("routed"),
             unique_rule=self._rule,
             counts=self._parts.values.counts,
-            changed_at=self._parts.times.changed_at,
+            as_kept=self._parts.times.as_kept,
         )
 
     def known_closed(self, lookup: Lookup) -> Sent:

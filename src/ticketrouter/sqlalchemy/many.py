@@ -151,6 +151,13 @@ class Many(ABC):
             places, same, columns["id"] == messages.ticket_id, self._parts.is_ticket()
         )
 
+    def has_no_beginning(self, cells: Sequence[Any]) -> bool:
+        """Tell whether a ticket's column for its creation holds no time: what stands for that changes with each message."""
+        if "created_at" not in self._values.fields:
+            return False
+        decode = self._values.codecs["created_at"].decode
+        return decode(cells[self._values.fields.index("created_at")]) is None
+
     def tickets(self, rows: Iterable[Sequence[Any]]) -> list[Ticket]:
         """Return the tickets of rows, the last cells of which are those of a ticket."""
         known: dict[str | None, Id | None] = {None: None}
@@ -208,7 +215,7 @@ class Many(ABC):
                 remembers=remembers,
                 unknown=None if is_known else latest,
                 counts=self._values.counts,
-                changed_at=self._parts.times.changed_at,
+                as_kept=self._parts.times.as_kept,
             )
 
         return [of(lookup) for lookup in lookups]

@@ -46,7 +46,7 @@ from sqlalchemy.types import TypeEngine
 from ticketrouter.checks import Id
 from ticketrouter.decisions import Lookup, MessageRef, Unread
 from ticketrouter.errors import InvalidMessageError
-from ticketrouter.model import InboundMessage, Ticket, TicketKey, UniqueRule
+from ticketrouter.model import InboundMessage, Ticket, TicketKey, UniqueRule, altered
 from ticketrouter.sqlalchemy.codecs import NO_WORD, Codec, keeps_to_the_letter, kept_time
 from ticketrouter.sqlalchemy.columns import FIELDS, KEY, TIMES
 from ticketrouter.sqlalchemy.facts import ELSEWHERE, ByIndex, Detected, Index
@@ -241,6 +241,7 @@ class Times:
 
     def __init__(self, values: Values, digits: int | None) -> None:
         self._timed = values.timed
+        self._begun = "created_at" in values.mapping.columns
         self._codec = values.codecs["updated_at" if values.timed else "created_at"]
         type_ = values.mapping.last_change.type
         # Nearly every table keeps what it is given.
@@ -256,9 +257,13 @@ class Times:
         """Return a time as a row has it, before it is read."""
         return self._codec.encode(self._kept(at))
 
-    def changed_at(self, ticket: Ticket, at: datetime) -> datetime:
-        """Return what the time of a ticket's last change is once it was changed at a time: see `Snapshot`."""
-        return self._kept(at if self._timed else ticket.created_at)
+    def as_kept(self, ticket: Ticket) -> Ticket:
+        """Return a ticket that was just written as its row is read: see `Snapshot`."""
+        at = self._kept(ticket.updated_at if self._timed else ticket.created_at)
+        begun = ticket.created_at if self._begun else at
+        if (at, begun) == (ticket.updated_at, ticket.created_at):
+            return ticket
+        return altered(ticket, created_at=begun, updated_at=at)
 
 
 def more(unread: Unread) -> int | None:

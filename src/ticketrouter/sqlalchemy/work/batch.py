@@ -16,7 +16,7 @@ from sqlalchemy import Executable
 from sqlalchemy.exc import IntegrityError
 
 from ticketrouter.batch import Joint
-from ticketrouter.decisions import Create, Lookup, MessageRef, ReopenTicket, Reuse, Snapshot, applied, as_kept
+from ticketrouter.decisions import Create, Lookup, MessageRef, ReopenTicket, Reuse, Snapshot, applied
 from ticketrouter.model import StatusScheme, Ticket, UniqueRule, altered, bumped, id_order, key_order
 from ticketrouter.sqlalchemy.claims import Contact
 from ticketrouter.sqlalchemy.facts import ElsewhereError
@@ -169,7 +169,10 @@ def _write_many(here: Here, joints: Sequence[Joint]) -> list[Ticket | None]:
 
 
 def _lock_many(here: Here, joints: Sequence[Joint]) -> dict[int, Ticket]:
-    """Return the known tickets as they are now, where they are still on their keys, and active or closed as decided."""
+    """Return the known tickets as they are now, where they are still on their keys, and active or closed as decided.
+
+    What a change makes of one without a time of its creation is not known before it is read: its messages go alone.
+    """
     seen = {
         joint.first.ticket.id: (place, joint.first)
         for place, joint in enumerate(joints)
@@ -177,7 +180,8 @@ def _lock_many(here: Here, joints: Sequence[Joint]) -> dict[int, Ticket]:
     }
     if not seen:
         return {}
-    now = _locked(here, [decision.ticket for _, decision in seen.values()])
+    rows = here.execute(here.many.locked([decision.ticket for _, decision in seen.values()])).all()
+    now = _told(here, [row for row in rows if not here.many.has_no_beginning(row[1:])])
     found = [(*seen[ticket.id], is_active, ticket) for is_active, ticket in now]
     return {
         place: ticket
@@ -196,7 +200,10 @@ def _may_be_written(statuses: StatusScheme, joint: Joint, now: Ticket) -> bool:
 
 def _locked(here: Here, tickets: Sequence[Ticket]) -> list[tuple[bool | None, Ticket]]:
     """Return the tickets as they are now, and whether they are active."""
-    rows = here.execute(here.many.locked(tickets)).all()
+    return _told(here, here.execute(here.many.locked(tickets)).all())
+
+
+def _told(here: Here, rows: Sequence[Sequence[Any]]) -> list[tuple[bool | None, Ticket]]:
     now = here.many.tickets(row[1:] for row in rows)
     return [(row[0], ticket) for row, ticket in zip(rows, now, strict=True)]
 
@@ -280,8 +287,7 @@ def _change_many(here: Here, joints: Sequence[Joint], known: Mapping[int, Ticket
 
 def _as_its_first_left(here: Here, joint: Joint, ticket: Ticket) -> Ticket:
     """Return a new ticket as its first message has left it."""
-    at = here.statements.parts.times.changed_at(ticket, joint.first.at)
-    left = bumped(ticket, joint.first_count(0), at)
+    left = here.statements.parts.times.as_kept(bumped(ticket, joint.first_count(0), joint.first.at))
     if not joint.wakes or not isinstance(joint.first, Create):
         return left
     return altered(
@@ -291,8 +297,8 @@ def _as_its_first_left(here: Here, joint: Joint, ticket: Ticket) -> Ticket:
 
 def _as_its_last_leaves(here: Here, joint: Joint, first: Ticket) -> Ticket:
     """Return a ticket as its last message leaves it, from how the first does."""
-    at = here.statements.parts.times.changed_at(first, joint.at)
-    last = bumped(first, joint.last_count(first.unread_messages), at)
+    count = joint.last_count(first.unread_messages)
+    last = here.statements.parts.times.as_kept(bumped(first, count, joint.at))
     return altered(last, status=joint.last_status(first.status, here.statuses)) if joint.wakes else last
 
 
@@ -344,7 +350,7 @@ def _first_joined(here: Here, joints: Sequence[Joint], joined: Mapping[int, Tick
     """Return each ticket as its first message leaves it, from what it is now."""
     firsts = ((place, joints[place].first, ticket) for place, ticket in joined.items())
     return {
-        place: as_kept(applied(first, ticket, here.statuses), here.statements.parts.times.changed_at)
+        place: here.statements.parts.times.as_kept(applied(first, ticket, here.statuses))
         for place, first, ticket in firsts
         if isinstance(first, Reuse)
     }

@@ -19,12 +19,10 @@ Without a unique rule it is a plain one that tells whether there is a rival:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from secrets import randbits
 from typing import Any, ClassVar
 
-from attrs import evolve
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -42,6 +40,7 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    not_,
     or_,
     select,
     text,
@@ -59,7 +58,7 @@ from ticketrouter.sqlalchemy.mapping import TicketMapping
 from ticketrouter.sqlalchemy.moves import Moves
 from ticketrouter.sqlalchemy.on_message import Columns
 from ticketrouter.sqlalchemy.parts import ONE, Parts, Sent, more
-from ticketrouter.sqlalchemy.types import JsonRow, in_json
+from ticketrouter.sqlalchemy.types import JsonRow, UtcDateTime, in_json
 from ticketrouter.sqlalchemy.writes import JOINED, WOKEN, Writes
 
 _TOKEN = bindparam("b_token", type_=BigInteger)
@@ -249,9 +248,12 @@ class MariaDBWrites(Writes):
         statement = self._as_seen.get(variant)
         if statement is None:
             statement = self._as_seen[variant] = self._build_reuse_as_seen(*variant)
-        ticket, at = decision.ticket, self._parts.times.changed_at(decision.ticket, decision.at)
+        ticket = self._parts.times.as_kept(altered(decision.ticket, updated_at=decision.at))
         values = self._values.seen(ticket) | self._values.bound(
-            status=ticket.status, user_id=ticket.user_id, queue_id=ticket.queue_id, updated_at=at
+            status=ticket.status,
+            user_id=ticket.user_id,
+            queue_id=ticket.queue_id,
+            updated_at=ticket.updated_at,
         )
         if by is None and self._values.counts:
             values["b_unread_set"] = decision.unread.set_to
@@ -259,13 +261,13 @@ class MariaDBWrites(Writes):
         if woken is not None:
             values["b_woken"] = self._values.encoded("status", woken)
             ticket = altered(ticket, status=woken)
-        return (statement, values), partial(self._reused, ticket, at)
+        return (statement, values), partial(self._reused, ticket)
 
-    def _reused(self, ticket: Ticket, at: datetime, count: int) -> Ticket:
+    def _reused(self, ticket: Ticket, count: int) -> Ticket:
         if not self._values.counts:
-            return evolve(ticket, updated_at=at)
+            return ticket
         signed = count - 2**64 if count >= 2**63 else count
-        return bumped(ticket, max(signed, 0), at)
+        return bumped(ticket, max(signed, 0), ticket.updated_at)
 
     def _build_reuse_as_seen(self, by: int | None, wakes: bool, writes: bool) -> Any:
         parts, columns = self._parts, self._mapping.columns
@@ -275,6 +277,10 @@ class MariaDBWrites(Writes):
             for field in ("status", "user_id", "queue_id")
             if field in columns
         ]
+        begun = columns.get("created_at")
+        if begun is not None and (begun.nullable or not isinstance(begun.type, UtcDateTime)):
+            # What stands for it changes with every message, and is read again.
+            same.append(not_(self._has_no_time(begun)))
         return parts.update(
             *parts.as_seen(),
             parts.is_active(),

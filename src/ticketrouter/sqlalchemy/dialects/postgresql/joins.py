@@ -284,8 +284,8 @@ class PostgreSQLJoinsOfMany:
         may_sleep = self._wakes and here.wakes
         if here.closed or may_sleep or rule is not UniqueRule.ACTIVE_PER_CONNECTION:
             return {}  # more counts than was looked for
-        counts, changed_at = bool(self._counts), self._parts.times.changed_at
-        seen = trusted_snapshot(others, unique_rule=rule, counts=counts, changed_at=changed_at)
+        counts, as_kept = bool(self._counts), self._parts.times.as_kept
+        seen = trusted_snapshot(others, unique_rule=rule, counts=counts, as_kept=as_kept)
         return dict.fromkeys(here.places, seen)
 
     def _as_left(self, joining: Joining, cells: list[Any]) -> list[Ticket]:
