@@ -85,7 +85,8 @@ class TicketMapping:
         status_values: how the column stores each word of the scheme, where it does not store the word: a number, True
             or False, a foreign key, a member of an enumeration. None: it stores the words.
         on_create: values for further columns of a new row, or a function of the Create, which knows its message,
-            that makes them; it may fill the agent and the queue, too.
+            that makes them; it may fill the agent and the queue, too, which win over a policy's queue, but not over what
+            the caller of `open` says.
         new_id: a function that makes the primary key of a new row, where neither the database nor the Column does.
         only_company: the tenant of every row, where the table has no column for it.
         only_connection: the connection of every row, where the table has no column for it; a message on another one is
@@ -424,7 +425,20 @@ class TicketMapping:
         """
         values = values_of(self._on_create, decision)
         further = {self._further_column(name).key: value for name, value in values}
+        for key in self._said_by_the_desk(decision):
+            further.pop(key, None)
         return further if self.new_id is None else further | {self.columns["id"].key: id_of(self.new_id)}
+
+    def _said_by_the_desk(self, decision: Create) -> list[str]:
+        """List the columns, by key, that the caller of `open` has said a value for, which no default of a mapping replaces."""
+        if decision.message is not None:
+            return []
+        said = {"user_id": decision.user_id, "queue_id": decision.queue_id}
+        return [
+            self.columns[field].key
+            for field, value in said.items()
+            if value is not None and field in self.columns
+        ]
 
     def _further_column(self, name: Any) -> Column[Any]:
         column = column_of(self.table, "on_create", name)
