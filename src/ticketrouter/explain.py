@@ -13,7 +13,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from ticketrouter.choices import Effect, Policy, Reopen, Scope
-from ticketrouter.decisions import Create, Ignore, Reuse, Snapshot
+from ticketrouter.decisions import Create, Decision, Ignore, Reuse, Snapshot
 from ticketrouter.errors import BlockedBySchemaError, TicketRouterError
 from ticketrouter.model import InboundMessage, Outcome, Reason, StatusScheme, Ticket, UniqueRule
 from ticketrouter.policy import decide
@@ -78,10 +78,22 @@ class Explanation:
     alternatives: tuple[Alternative, ...]
 
 
-def refused(found: Explanation, refusal: TicketRouterError | None) -> Explanation:
-    """Return an explanation whose answer the repository would refuse; None: it would not."""
+def refused(found: Explanation, decision: Decision, refusal: TicketRouterError | None) -> Explanation:
+    """Return an explanation whose answer the repository would refuse; None: it would not.
+
+    Args:
+        found: the explanation.
+        decision: what would be carried out, where a row that no look-up finds is met by the write only.
+        refusal: what the repository says of it.
+    """
     if refusal is None:
         return found
+    if isinstance(refusal, BlockedBySchemaError):
+        if found.answer.outcome is None and isinstance(decision, Create):
+            return found  # its row is written before its message id
+        answer = Answer(None, None, refusal.ticket, merged=refusal.merged)
+        apart = Alternative(f"a collation of {', '.join(refusal.merged)} that tells ids apart", found.answer)
+        return evolve(found, answer=answer, alternatives=(apart,))
     answer = Answer(None, None, found.answer.ticket, refusal=refusal)
     return evolve(found, answer=answer, alternatives=())
 

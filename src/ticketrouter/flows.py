@@ -229,10 +229,12 @@ class Operations:
         )
         now, statuses = self._now(), self._store.statuses
         found = explain(message, snapshot, policy, now, statuses)
-        if found.answer.outcome is None:
+        try:
+            # What no look-up finds is met by the write, and a message id is recorded before a ticket is reopened.
+            decision = decide(message, evolve(snapshot, blocked=False), policy, now, statuses)
+        except BlockedBySchemaError:
             return found
-        decision = decide(message, snapshot, policy, now, statuses)
-        return refused(found, (yield from self._refused(decision)))
+        return refused(found, decision, (yield from self._refused(decision)))
 
     def find_active(self, key: TicketKey) -> Flow[Ticket | None]:
         """Find the active ticket of a key."""

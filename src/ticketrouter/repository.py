@@ -197,7 +197,7 @@ class TellsRefusals(Protocol):
     """The optional ability to say beforehand what `commit` would refuse by itself, as for a table without some column."""
 
     def refusal(self, decision: Write) -> TicketRouterError | None:
-        """Tell why `commit` would refuse a decision before anything is written, whoever else is there.
+        """Tell why `commit` would refuse a decision, whatever tickets there are.
 
         Args:
             decision: what a message, or the desk, would have written now.

@@ -26,7 +26,7 @@ from ticketrouter import (
     UniqueRule,
     decide,
 )
-from ticketrouter.decisions import Create, Snapshot, Write
+from ticketrouter.decisions import Close, Create, Lookup, Snapshot, Write
 from ticketrouter.explain import Alternative, Answer, Explanation, explain
 from ticketrouter.memory import AsyncInMemoryTicketRepository, InMemoryTicketRepository
 from ticketrouter.testing import strategies as these
@@ -224,6 +224,41 @@ def test_what_the_repository_would_refuse_is_told() -> None:
     assert () == found.alternatives
     assert "refused: no column for the agent" == str(found.answer)
     assert Outcome.REUSED == joined.answer.outcome
+
+
+class TakesIdsForOne(InMemoryTicketRepository):
+    """It takes a message id for another one, and, where it is told so, has a row in the way that no look-up finds."""
+
+    is_blocked = False
+    refused = BlockedBySchemaError(None, UniqueRule.ACTIVE_PER_CONNECTION, ("ids.connection_id",))
+
+    def load(self, lookup: Lookup) -> Snapshot:
+        seen = super().load(lookup)
+        return evolve(seen, blocked=True, merged=("desk.contact_id",)) if self.is_blocked else seen
+
+    def refusal(self, decision: Write) -> TicketRouterError | None:
+        return self.refused
+
+
+def test_a_message_id_that_is_taken_for_another_one_is_told() -> None:
+    """As what refuses the message, whatever would become of it; a new row is written before its id, and refused before."""
+    repository = TakesIdsForOne()
+    router = TicketRouter(repository, Policy(reopen=Reopen.always()))
+    new = router.explain(HERE)
+    repository.is_blocked = True
+    blocked = router.explain(HERE)
+    ticket = repository.commit(Create(HERE.key, NOW, Reason.NO_ACTIVE_TICKET))
+    joined = router.explain(HERE)
+    repository.commit(Close(ticket, NOW))
+    reopened = router.explain(HERE)
+    by_id = Answer(None, None, None, merged=("ids.connection_id",))
+    by_row = Answer(None, None, None, merged=("desk.contact_id",))
+
+    assert [by_id, by_row, by_id, by_id] == [each.answer for each in (new, blocked, joined, reopened)]
+    assert [Alternative("a collation of ids.connection_id that tells ids apart", by_row)] == [
+        *reopened.alternatives
+    ]
+    assert Outcome.REUSED is joined.alternatives[0].answer.outcome
 
 
 @pytest.mark.parametrize("occupant", [None, a_ticket()], ids=["a row that is not ours", "a ticket"])

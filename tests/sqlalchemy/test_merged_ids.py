@@ -35,6 +35,7 @@ from ticketrouter import (
     BlockedBySchemaError,
     InboundMessage,
     InvalidMessageError,
+    MessageKind,
     Outcome,
     Policy,
     Reopen,
@@ -248,6 +249,10 @@ def resolve(message: InboundMessage, router: TicketRouter) -> Any:
     return router.resolve(message)
 
 
+def explain(message: InboundMessage, router: TicketRouter) -> Any:
+    return router.explain(message)
+
+
 def resolve_many(messages: list[InboundMessage], router: TicketRouter) -> Any:
     return router.resolve_many(messages)[0]
 
@@ -431,3 +436,79 @@ def test_a_connection_is_spelled_as_its_column_of_uuids_gives_it(place: Place) -
 
     assert (Outcome.CREATED, Outcome.REUSED) == (first.outcome, again.outcome)
     assert at == again.ticket.connection_id
+
+
+# --- message ids whose connections, or companies, the database takes for one ---------------------------------------
+
+
+class Recorded:
+    """What the record has, asked by plain statements: which places the database takes for equal, it says itself."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.digests: dict[str, Any] = {}
+
+    def learn(self, message: InboundMessage) -> None:
+        """Keep under which digest an id has just been recorded."""
+        ids = self.desk.mapping.message_ids
+        known = set(self.digests.values())
+        new = [
+            each for each in self.desk.host.execute(select(ids.c.message_id)).scalars() if each not in known
+        ]
+        if new:
+            (self.digests[str(message.message_id)],) = new
+
+    def alike(self, message: InboundMessage) -> tuple[str, str] | None:
+        """Return the place that is recorded for what the database takes for this message's."""
+        table = self.desk.mapping.message_ids
+        digest = self.digests.get(str(message.message_id))
+        of_type = "CAST(:{} AS CITEXT)" if self.desk.type_ == "CITEXT" else ":{}"
+        same = " AND ".join(f"{each} = {of_type.format(each)}" for each in ("company_id", "connection_id"))
+        values = {"company_id": message.company_id, "connection_id": message.connection_id}
+        columns = table.c.company_id, table.c.connection_id, table.c.message_id
+        found = self.desk.host.execute(select(*columns).where(text(same)), values)
+        places = [(company, connection) for company, connection, its in found if its == digest]
+        return places[0] if places else None
+
+
+@RULED
+@OF_ANY_TYPE
+def test_what_is_explained_of_a_message_id_comes_about(place: Place, type_: str, ruled: bool) -> None:
+    """Whether it joins, reopens, begins a ticket or is ignored; what is refused names the columns concerned, and no other."""
+    chance = Random(f"ids {type_} {ruled}")
+    refused = 0
+    with made(place, type_, ruled=ruled) as desk:
+        record = Recorded(desk)
+        for _ in range(100):
+            company, connection = chance.choice("cccC"), chance.choice(("w", "w", "W", "w ", "v"))
+            kind = chance.choice((MessageKind.MESSAGE, MessageKind.MESSAGE, MessageKind.NOTICE))
+            message_id = chance.choice("klmnop")
+            message = InboundMessage(
+                company, chance.choice("pqr"), connection, message_id=message_id, kind=kind
+            )
+            reopens = chance.random() < 0.7
+            other = record.alike(message)
+            foreseen = routed(desk, partial(explain, message), reopens=reopens).answer
+            answer = routed(desk, partial(resolve, message), reopens=reopens)
+            record.learn(message)
+            if not isinstance(answer, BlockedBySchemaError):
+                ticket = None if answer.outcome is Outcome.IGNORED else answer.ticket.id
+                assert foreseen.outcome is answer.outcome
+                assert answer.outcome is Outcome.CREATED or ticket == (foreseen.ticket and foreseen.ticket.id)
+                assert other in {None, (company, connection)} or answer.outcome is Outcome.IGNORED
+            else:
+                assert (None, answer.ticket, answer.merged) == (
+                    foreseen.outcome,
+                    foreseen.ticket,
+                    foreseen.merged,
+                )
+                names = {each.rpartition(".")[2] for each in answer.merged if "message_ids" in each}
+                if names:
+                    refused += 1
+                    assert other is not None
+                    pairs = zip(("company_id", "connection_id"), other, (company, connection), strict=True)
+                    assert names == {name for name, one, its in pairs if one != its}
+            if chance.random() < 0.2:
+                close_one(desk, chance)
+
+    assert bool(refused) == (type_ == "CITEXT" or place.database == "mariadb")

@@ -41,7 +41,7 @@ def test_what_the_desk_says_wins(databases: Databases, backend: Backend, on_crea
     """What `open` leaves out is filled by on_create, as is a message's ticket, alone and in a batch, whatever its policy."""
     store = SqlStore(backend, databases.new(backend.database), mapping(on_create))
     store.mapping.metadata.create_all(store.engine)
-    said = [{}, {"queue_id": 8}, {"user_id": 9}, {"user_id": 9, "queue_id": 8}]
+    said: list[dict[str, Any]] = [{}, {"queue_id": 8}, {"user_id": 9}, {"user_id": 9, "queue_id": 8}]
     with store.transaction() as repository:
         router = TicketRouter(repository, Policy(queue_id=5))
         opened = [router.open(TicketKey(1, number, 10), **given) for number, given in enumerate(said)]

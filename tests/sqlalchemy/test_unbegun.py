@@ -74,7 +74,7 @@ class Desk:
         with self.store.transaction() as repository:
             router = TicketRouter(repository, Policy(reopen=Reopen.always()), clock=self.now)
             given = act(router)
-            tickets = [
+            tickets: list[Any] = [
                 getattr(each, "ticket", each) for each in (given if isinstance(given, list) else [given])
             ]
             return [(each, repository.get(1, each.id)) for each in tickets]

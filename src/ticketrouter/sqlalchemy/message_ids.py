@@ -8,7 +8,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Delete, and_, bindparam, delete, exists, not_, select, true
+from sqlalchemy import (
+    Delete,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    literal_column,
+    not_,
+    select,
+    true,
+)
 
 from ticketrouter.decisions import MessageRef
 from ticketrouter.model import Ticket
@@ -33,6 +45,7 @@ class MessageIds:
         self._forget = delete(self._table).where(*parts.is_message())
         self._forget_vain = self._build_forget_vain()
         self._forget_before = self._build_forget_before()
+        self._merged: Select[Any] | None = None
 
     def record(self, ref: MessageRef, ticket: Ticket, at: datetime) -> Sent:
         """Return the `INSERT` of a message id that does nothing where it is recorded already."""
@@ -40,11 +53,18 @@ class MessageIds:
         return self._record, row | self._parts.token()
 
     def merged(self, ref: MessageRef) -> Sent | None:
-        """Return the `SELECT` of a recorded id that the database takes for another's; None: it tells all apart."""
-        if not self._parts.merged_places:
+        """Return the `SELECT` of a recorded id that the database takes for another's; None: it tells all apart.
+
+        Its row is, for each of `Parts.merged_places`, whether it is spelled otherwise there.
+        """
+        parts = self._parts
+        if not parts.merged_places:
             return None
-        spelled = and_(true(), *self._parts.is_message())
-        found = select(ONE).where(*self._parts.is_message_to_the_database(), not_(spelled))
+        found = self._merged
+        if found is None:
+            spelled = and_(true(), *parts.is_message())
+            others = (case((not_(each), ONE), else_=literal_column("0")) for each in parts.spelled_places())
+            found = self._merged = select(*others).where(*parts.is_message_to_the_database(), not_(spelled))
         return found, self._values.of_ref(ref)
 
     def forget(self, ref: MessageRef) -> Sent:

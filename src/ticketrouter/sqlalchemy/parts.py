@@ -391,6 +391,14 @@ class OfIds(ABC):
             compare(columns[name], each) for name, each in zip(names, self.of_message(*names), strict=True)
         ]
 
+    def spelled_places(self) -> list[ColumnElement[bool]]:
+        """Return of each of `merged_places` whether it has its value as Python has it."""
+        columns, names = self.mapping.message_ids.c, self.merged_places
+        return [
+            self._is_spelled(columns[name], value)
+            for name, value in zip(names, self.of_message(*names), strict=True)
+        ]
+
     def same_place(self, column: Column[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
         """Compare a column of the record with a value as Python does."""
         equal = self.alike(column, value)

@@ -14,7 +14,7 @@ from attrs import frozen
 from sqlalchemy import Connection, CursorResult
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from ticketrouter.decisions import Create
+from ticketrouter.decisions import Create, MessageRef
 from ticketrouter.errors import BlockedBySchemaError, ConflictError
 from ticketrouter.model import Ticket, TicketKey
 from ticketrouter.sqlalchemy.columns import KEY, MappingError, full_name
@@ -107,11 +107,19 @@ class Refusals:
             return BlockedBySchemaError(ticket, self.statements.rule, merged)
         return None
 
-    def record_taken(self) -> BlockedBySchemaError:
-        """Return the error for a message id that is recorded for what the database takes for its connection."""
-        columns = self.statements.mapping.message_ids.c
-        merged = tuple(full_name(columns[name]) for name in self.statements.parts.merged_places)
-        return BlockedBySchemaError(None, self.statements.rule, merged)
+    def tell_record(self, ref: MessageRef) -> None:
+        """Raise for a message id that is recorded for what the database takes for its connection; return where it is not.
+
+        Raises:
+            BlockedBySchemaError: if it is.
+        """
+        sought = self.statements.messages.merged(ref)
+        taken = None if sought is None else self._execute(sought).first()
+        if taken is None:
+            return
+        columns, places = self.statements.mapping.message_ids.c, self.statements.parts.merged_places
+        merged = (full_name(columns[name]) for name, is_other in zip(places, taken, strict=True) if is_other)
+        raise BlockedBySchemaError(None, self.statements.rule, tuple(merged))
 
     def of_new(self, decision: Create, further: Mapping[str, Any]) -> Ticket:
         """Say why a new row was not taken, though no row is to be seen in its way: see `of_attempt`.

@@ -19,7 +19,7 @@ from ticketrouter.decisions import (
     Snapshot,
     Write,
 )
-from ticketrouter.errors import InvalidMessageError, RepositoryError, TicketRouterError
+from ticketrouter.errors import BlockedBySchemaError, InvalidMessageError, RepositoryError, TicketRouterError
 from ticketrouter.model import (
     StatusScheme,
     Ticket,
@@ -117,11 +117,12 @@ class SQLAlchemyTicketRepository:
         """Tell why a decision would be refused: see `TellsRefusals.refusal`.
 
         Statements:
-            Look-ups in the catalogue, where it is not known yet whether a companion table is there.
+            Look-ups in the catalogue, where it is not known yet whether a companion table is there. One `SELECT` of the
+            message id, where the database may take the ids of companies or connections for one.
         """
         try:
             self._call(lambda here: message.check(here, decision))
-        except (MappingError, InvalidMessageError, RepositoryError) as error:
+        except (MappingError, InvalidMessageError, RepositoryError, BlockedBySchemaError) as error:
             if error.retryable:  # it says nothing of the decision
                 raise
             return error

@@ -202,7 +202,7 @@ def commit(here: Here, decision: Write) -> Ticket:
 
 
 def check(here: Here, decision: Write) -> None:
-    """Raise what `commit`, or the look before it, refuses of a decision whatever there is in the table.
+    """Raise what `commit`, or the look before it, refuses of a decision whatever tickets there are.
 
     Raises:
         TicketRouterError: if it does.
@@ -214,8 +214,11 @@ def check(here: Here, decision: Write) -> None:
     check_kept(here, decision)
     if isinstance(decision, Create):
         _check_company(here, decision)
-    if isinstance(decision, Create | ReopenTicket | Reuse):
-        to_record(here, decision.message_ref)
+    if not isinstance(decision, Create | ReopenTicket | Reuse):
+        return
+    ref = to_record(here, decision.message_ref)
+    if ref is not None:
+        here.refusals.tell_record(ref)
 
 
 def _check_company(here: Here, decision: Create) -> None:
@@ -374,9 +377,7 @@ def _record(here: Here, ref: MessageRef, ticket: Ticket, at: datetime) -> bool:
 
 def _raise_routed(here: Here, ref: MessageRef) -> NoReturn:
     """Raise for a message id that could not be recorded."""
-    sought = here.statements.messages.merged(ref)
-    if sought is not None and here.execute(sought).first() is not None:
-        raise here.refusals.record_taken()
+    here.refusals.tell_record(ref)
     # Either somebody was faster, or the host has deleted the ticket that the id led to.
     here.execute(here.statements.messages.forget_vain(ref))
     raise ConflictError("the message was routed meanwhile")
