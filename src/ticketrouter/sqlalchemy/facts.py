@@ -213,6 +213,8 @@ class Detected:
         digits: how many digits of a second the time of the last change, or what stands for it, keeps, where the
             database says so.
         merged: the fields of a key whose columns take texts for equal that are others.
+        met: the words of the scheme with which a ticket exists for the desk as it did with another one, whatever else is
+            in its row: those that `where`, as far as it asks the status, is proved to be true of.
     """
 
     rule: UniqueRule
@@ -224,6 +226,7 @@ class Detected:
     needed: frozenset[str] = field(default=frozenset(), eq=False)
     digits: int | None = None
     merged: frozenset[str] = frozenset()
+    met: frozenset[str] = frozenset()
 
 
 @frozen

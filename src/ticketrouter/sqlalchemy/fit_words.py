@@ -1,4 +1,4 @@
-"""Whether a status column holds the words of a scheme, and tells them apart.
+"""Whether a status column holds the words of a scheme, and tells them apart; and which of them `where` is true of.
 
 Law of this file: what a column holds its catalogue says; which of two words are equal, and what a constraint makes of
 them, the database is asked, in one statement for all. Nothing is written, and no row of the tickets is read.
@@ -23,6 +23,8 @@ from ticketrouter.sqlalchemy.dialects import database_of
 from ticketrouter.sqlalchemy.error_codes import code_of, row_in
 from ticketrouter.sqlalchemy.facts import ColumnFacts, escaped, quoted
 from ticketrouter.sqlalchemy.mapping import TicketMapping
+from ticketrouter.sqlalchemy.names import plain_dialect
+from ticketrouter.sqlalchemy.storage import storage_of
 from ticketrouter.sqlalchemy.stored_status import Constant
 from ticketrouter.sqlalchemy.stored_words import StoredWords
 from ticketrouter.wording import Wording, listed, passing
@@ -106,6 +108,30 @@ def unfit_words(
         )
 
 
+def met_words(
+    connection: Connection, mapping: TicketMapping, facts: Mapping[str, ColumnFacts]
+) -> frozenset[str]:
+    """Return the words that `where`, as far as it asks the status column, is true of; none where that cannot be asked.
+
+    Statements:
+        One `SELECT` that reads no ticket, where it asks that column, in a savepoint on PostgreSQL.
+    """
+    stored, where, column = mapping.words(connection.dialect), mapping.where, mapping.told_by
+    if where is None or isinstance(stored, ClosingTime) or column.name not in facts:
+        return frozenset()
+    dialect = plain_dialect(storage_of(connection.dialect).url)
+    found = where.about(column, dialect, quoted(connection, column.name))
+    constants = {word: stored.constant(word) for word in stored.named}
+    if not found or any(isinstance(each, bytes) for each in constants.values()):
+        return frozenset()
+    asked = _Asked(connection, mapping, facts, stored, facts[column.name], constants)
+    rows = asked.rows([("where", each) for each in found])
+    if isinstance(rows, DBAPIError):
+        return frozenset()
+    named = sorted(constants)
+    return frozenset(named[number] for number, *told in rows if all(told[len(named) :]))
+
+
 def _mean_the_same(statuses: StatusScheme, one: str, other: str) -> bool:
     """Tell whether a row of either word is the same to a message, so that it is no matter which of them it has."""
     return any({one, other} <= words for words in (statuses.reopenable, statuses.final))
@@ -171,13 +197,13 @@ class _Asked:
         texts = any(isinstance(each, str) for each in self.words.values())
         if not self.words or not (demands or texts):
             return [], []
-        rows = self._rows(demands)
+        rows = self.rows(demands)
         if isinstance(rows, DBAPIError):
             demands = ()
-            rows = self._rows(demands)
+            rows = self.rows(demands)
         if isinstance(rows, DBAPIError):
             without_words = evolve(self, words={})
-            if isinstance(without_words._rows(()), DBAPIError):  # noqa: SLF001 - its own
+            if isinstance(without_words.rows(()), DBAPIError):
                 raise rows
             raise _NotComparableError(f"code {code_of(rows)}") from rows
         named = sorted(self.words)
@@ -194,7 +220,7 @@ class _Asked:
         pairs = combinations(named, 2)
         return sorted(met), [pair for pair in pairs if pair in equal or pair[::-1] in equal]
 
-    def _rows(self, demands: Sequence[tuple[str, str]]) -> Sequence[Any] | DBAPIError:
+    def rows(self, demands: Sequence[tuple[str, str]]) -> Sequence[Any] | DBAPIError:
         """Return what the database answers, or its refusal to be asked, after which the host's transaction goes on."""
         database = database_of(self.connection.dialect)
         transactions = database.transactions

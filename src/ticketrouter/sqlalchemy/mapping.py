@@ -491,11 +491,20 @@ class TicketMapping:
         """List the columns of fields that `on_create` may fill: of what the desk itself would have left to nobody."""
         return [self.columns[field] for field in ("user_id", "queue_id") if field in self.columns]
 
-    def may_leave_out(self, fields: Iterable[str]) -> bool:
-        """Tell whether a ticket may be one that `where` leaves out once these fields of it are written."""
+    def may_leave_out(self, fields: Iterable[str], *, met: bool = False) -> bool:
+        """Tell whether a ticket may be one that `where` leaves out once these fields of it are written.
+
+        Args:
+            fields: the fields.
+            met: whether the status, if it is among them, becomes a word that `where` is proved to be true of.
+        """
         if self.where is None:
             return False
-        written = {self.columns[field] for field in fields if field in self.columns}
+        written = {
+            self.columns[field]
+            for field in fields
+            if field in self.columns and not (met and field == "status")
+        }
         written |= {each.column for each in self.on_message.written}
         asked = [column for column in self.table.columns if column.name in self.where.columns]
         return any(column in written or follows(column) for column in asked)

@@ -524,6 +524,15 @@ class Parts(OfStatus, OfIds):
         """Return which row is a ticket, on the key on which it was seen."""
         return self.all_are("id", *KEY)
 
+    def may_leave_out(self, fields: Iterable[str], *words: str) -> bool:
+        """Tell whether a ticket may be one that `where` leaves out once these fields of it are written.
+
+        Args:
+            fields: the fields.
+            words: what its status may become.
+        """
+        return self.mapping.may_leave_out(fields, met=self.detected.met.issuperset(words))
+
     def of_desk(self, table: Any = None) -> ColumnElement[bool]:
         """Return the row condition: a row that does not meet it does not exist for us."""
         if self._where is None:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import coercions, operators, roles, visitors
 from sqlalchemy.sql.elements import BooleanClauseList, ClauseList, ColumnClause, Grouping
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import Alias, SelectBase
 from sqlalchemy.sql.util import ClauseAdapter, _deep_deannotate
 from sqlalchemy.types import Boolean, NullType, TypeEngine
@@ -108,6 +109,24 @@ class RowCondition:
         """Return the conditions that are all true where it is, as `sql` does it."""
         return [_sql(self._named(each, name), dialect) for each in _all_of(self.clause)]
 
+    def about(self, column: Column[Any], dialect: Dialect, name: str) -> list[str]:
+        """Return the conditions, all of them true where it is, that ask a column, as SQL.
+
+        None of them is to be had where one asks another column too, or hangs on more than the row.
+
+        Args:
+            column: the column.
+            dialect: as of `written`.
+            name: what stands for the column.
+        """
+        asking = [each for each in _all_of(self.clause) if column.name in _asked(self.table, each)]
+        known = [
+            each for each in asking if _asked(self.table, each) == {column.name} and _is_of_the_row(each)
+        ]
+        if self.is_opaque or len(known) < len(asking):
+            return []
+        return [_sql(self._named(each, lambda _: name), dialect) for each in known]
+
     def of_begun(self, id_: Column[Any]) -> RowCondition | None:
         """Return what of it a new row must meet; None: nothing.
 
@@ -175,6 +194,11 @@ def adapted(clause: ColumnElement[bool], table: Any) -> ColumnElement[bool]:
 
 def _sql(clause: ClauseElement, dialect: Dialect) -> str:
     return str(clause.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+def _is_of_the_row(clause: Any) -> bool:
+    """Tell whether a condition says the same of the same values at any time: a function may be one of the session."""
+    return not any(isinstance(each, FunctionElement) for each in visitors.iterate(clause))
 
 
 def _waits_for(clause: Any, id_: Column[Any]) -> bool:

@@ -18,7 +18,7 @@ from ticketrouter.sqlalchemy.columns import KEY, MappingError
 from ticketrouter.sqlalchemy.facts import ColumnFacts, Detected, Index, Reach
 from ticketrouter.sqlalchemy.faults import translated
 from ticketrouter.sqlalchemy.filling import check_fields, check_there, facts_of, needed
-from ticketrouter.sqlalchemy.fit_words import check_words
+from ticketrouter.sqlalchemy.fit_words import check_words, met_words
 from ticketrouter.sqlalchemy.ids import proved_index_of_ids
 from ticketrouter.sqlalchemy.mapping import TicketMapping, check_place
 
@@ -92,7 +92,8 @@ def detect_all(connection: Connection, mapping: TicketMapping) -> Detected:
             status column cannot hold the words, or takes two of them for one.
 
     Statements:
-        One more `SELECT` than `detect_unique_rule`, of the words, in a savepoint on PostgreSQL.
+        One more `SELECT` than `detect_unique_rule`, of the words, in a savepoint on PostgreSQL; and one more where the
+        row condition asks the status.
     """
     found = tuple(indexes(connection, mapping))
     if found:
@@ -109,6 +110,7 @@ def detect_all(connection: Connection, mapping: TicketMapping) -> Detected:
         needed=needed(mapping, of_ids.table),
         digits=_digits(mapping, of_ids),
         merged=merged(connection.dialect, mapping, of_ids.table),
+        met=met_words(connection, mapping, of_ids.table),
     )
 
 

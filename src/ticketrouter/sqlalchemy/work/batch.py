@@ -59,7 +59,8 @@ def _takes_many(here: Here, lookups: Sequence[Lookup]) -> bool:
     # How several messages leave a ticket, one after another, is told by its time, which is not read again.
     if is_autocommit(here.connection) or not here.statements.parts.times.are_known:
         return False
-    if here.mapping.may_leave_out(REOPENED) or not here.mapping.on_message.fit_batches:
+    words = {here.statuses.reopened, *here.statuses.wakes.values()}
+    if here.statements.parts.may_leave_out(REOPENED, *words) or not here.mapping.on_message.fit_batches:
         return False
     if not all(here.is_about(lookup) for lookup in lookups):
         return False

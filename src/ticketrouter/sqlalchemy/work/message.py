@@ -31,7 +31,7 @@ from ticketrouter.decisions import (
     Write,
 )
 from ticketrouter.errors import ConflictError, InvalidMessageError, kind_of
-from ticketrouter.model import InboundMessage, Ticket, TicketKey, UniqueRule
+from ticketrouter.model import InboundMessage, StatusScheme, Ticket, TicketKey, UniqueRule
 from ticketrouter.sqlalchemy.columns import MappingError, full_name
 from ticketrouter.sqlalchemy.further import check_fits
 from ticketrouter.sqlalchemy.joins import SwallowedError
@@ -232,11 +232,29 @@ def _staying(here: Here, decision: Alteration) -> AbstractContextManager[None]:
     """Have a change undone by which a ticket would exist for the desk no more."""
     if here.mapping.where is None:
         return nullcontext()
-    wakes = isinstance(decision, Reuse) and decision.woken(here.statuses) is not None
-    if not here.mapping.may_leave_out(WOKEN if wakes else _WRITTEN[type(decision)]):
+    word = _word_of(here.statuses, decision)
+    fields = WOKEN if isinstance(decision, Reuse) and word is not None else _WRITTEN[type(decision)]
+    if not here.statements.parts.may_leave_out(fields, *([] if word is None else [word])):
         return _given_up_if_left_out(here)
     here.check_transaction("a change of what `where` asks")
     return _undone_if_left_out(here)
+
+
+def _word_of(statuses: StatusScheme, decision: Alteration) -> str | None:
+    """Return the word that a ticket's status becomes; None: it stays."""
+    match decision:
+        case Reuse():
+            return decision.woken(statuses)
+        case ReopenTicket():
+            return statuses.of_reopened(accepted=decision.accepted)
+        case Accept():
+            return statuses.accepted
+        case Close():
+            return statuses.closed
+        case Transfer():
+            return None
+        case _:
+            assert_never(decision)
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def _carry_out(here: Here, plan: MovePlan, sent: Moves) -> None:
 def _check_left_out(here: Here, plan: MovePlan, sent: Moves, ids: Sequence[Id]) -> None:
     """Raise, and so have everything undone, where a ticket would exist for the desk no more."""
     written = (plan.move.part.value, "status", "unread_messages", "closed_at", "updated_at")
-    if not here.mapping.may_leave_out(written):
+    if not here.statements.parts.may_leave_out(written, here.statuses.closed):
         return
     for some in _at_once(ids):
         if here.connection.execute(sent.left_out(some)).scalar_one():

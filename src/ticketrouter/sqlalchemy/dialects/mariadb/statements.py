@@ -241,7 +241,7 @@ class MariaDBWrites(Writes):
         if not self.can_reuse_as_seen:
             return None
         by, woken = more(decision.unread), decision.woken(self._mapping.statuses)
-        if woken is not None and self._mapping.may_leave_out(WOKEN):
+        if woken is not None and self._parts.may_leave_out(WOKEN, woken):
             return None
         written = self.of_message(decision, columns)
         variant = by, woken is not None, written is not None
