@@ -35,7 +35,7 @@ from ticketrouter.decisions import Lookup, MessageRef, ReopenTicket, Snapshot, t
 from ticketrouter.model import InboundMessage, Ticket, UniqueRule, id_order, key_order
 from ticketrouter.sqlalchemy.claims import Contact, contact_order
 from ticketrouter.sqlalchemy.columns import KEY
-from ticketrouter.sqlalchemy.on_message import Columns, sent_cells, sent_constants, sent_types
+from ticketrouter.sqlalchemy.on_message import Columns, How, sent_cells, sent_constants, sent_types
 from ticketrouter.sqlalchemy.parts import Parts, Sent
 from ticketrouter.sqlalchemy.types import IdText, decode_id
 from ticketrouter.sqlalchemy.writes import Writes
@@ -295,9 +295,23 @@ class Many(ABC):
         cells = sent_cells(columns, [columns.values(each, encode) if each else {} for each in messages])
         return cells | {"once": [int(bool(each)) for each in messages]}, sent_constants(columns, encode)
 
+    @property
+    def takes_further(self) -> bool:
+        """Whether what functions of `on_message` answer can be sent for many tickets at once."""
+        functions = self._mapping.on_message.of_how(How.FUNCTION)
+        return all(self._goes_in_a_row(each.column.type) for _, each in functions)
+
+    def _goes_in_a_row(self, type_: TypeEngine[Any]) -> bool:  # noqa: ARG002
+        """Tell whether values of a host's type can be sent for many tickets at once."""
+        return True
+
+    def in_a_row(self, type_: TypeEngine[Any]) -> TypeEngine[Any]:
+        """Return as what a value of a host's type is sent for one of many tickets."""
+        return type_
+
     def _further_types(self) -> dict[str, TypeEngine[Any]]:
         columns = self._mapping.on_message
-        return {**sent_types(columns), "once": Integer()} if columns else {}
+        return {**sent_types(columns, self.in_a_row), "once": Integer()} if columns else {}
 
     @abstractmethod
     def _bump(

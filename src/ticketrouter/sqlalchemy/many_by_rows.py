@@ -18,6 +18,7 @@ from sqlalchemy import (
     Executable,
     FromClause,
     String,
+    Text,
     and_,
     cast,
     not_,
@@ -34,6 +35,7 @@ from ticketrouter.sqlalchemy.many import Many
 from ticketrouter.sqlalchemy.mapping import TicketMapping
 from ticketrouter.sqlalchemy.message_ids import RECORDED
 from ticketrouter.sqlalchemy.parts import ONE, Parts, Sent, with_values
+from ticketrouter.sqlalchemy.types import InARow, goes_in_a_row
 from ticketrouter.sqlalchemy.writes import Writes
 
 
@@ -80,6 +82,13 @@ class ManyByRows(Many):
         self._reopenings = self._rows_of(*key, "user_id", "queue_id", *changes, further=with_status)
         self._refs = self._rows_of_refs(*RECORDED[:3])
         self._records = self._rows_of_refs(*RECORDED)
+
+    def _goes_in_a_row(self, type_: TypeEngine[Any]) -> bool:
+        return goes_in_a_row(type_, self._values.dialect)
+
+    def in_a_row(self, type_: TypeEngine[Any]) -> TypeEngine[Any]:
+        """See `Many.in_a_row`: as a text, which a column has no other length for than it has."""
+        return InARow(type_, Text())
 
     def _type_of_status(self) -> dict[str, TypeEngine[Any]]:
         """Return how the status of a row is sent; where there is no such column, it is not."""

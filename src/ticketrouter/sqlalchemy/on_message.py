@@ -14,22 +14,16 @@ from typing import Any, Final, TypeAlias, assert_never
 
 from attrs import frozen
 from sqlalchemy import (
-    Boolean,
     ClauseElement,
     Column,
     ColumnElement,
-    Date,
-    DateTime,
     Dialect,
     Integer,
-    String,
     Table,
-    Uuid,
     bindparam,
     case,
     literal_column,
 )
-from sqlalchemy import Enum as EnumType
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
@@ -39,7 +33,6 @@ from ticketrouter.sqlalchemy import codecs
 from ticketrouter.sqlalchemy.columns import MappingError, column_of, full_name, is_generated
 from ticketrouter.sqlalchemy.further import check_fits
 from ticketrouter.sqlalchemy.row_condition import UnfitConditionError, on_columns
-from ticketrouter.sqlalchemy.types import IdText, UtcDateTime
 
 OnMessage: TypeAlias = Mapping[Any, Any]
 """By column: a constant, an SQL expression over the row, or a function of the message and the time."""
@@ -53,9 +46,6 @@ class Keep(Enum):
 
 KEEP: Final = Keep.KEEP
 """Leave the column as it is; in a new row: as the column's own default, or `on_create`, has it."""
-
-_WITHOUT_PROCESSING = (Boolean, Date, DateTime, Integer, String, Uuid, IdText, UtcDateTime)
-"""The types whose values can be sent as rows of a batch, whatever the database."""
 
 
 class How(Enum):
@@ -125,12 +115,6 @@ class Columns:
         """Give those of some kind, each after its number."""
         return ((number, each) for number, each in enumerate(self.written) if each.how in how)
 
-    @property
-    def fit_batches(self) -> bool:
-        """Whether what functions answer can be sent for many tickets at once."""
-        types = (each.column.type for _, each in self.of_how(How.FUNCTION))
-        return all(isinstance(t, _WITHOUT_PROCESSING) and not isinstance(t, EnumType) for t in types)
-
     def values(
         self, messages: Iterable[tuple[InboundMessage, datetime]], encode: Callable[[Column[Any], Any], Any]
     ) -> dict[int, Any]:
@@ -185,11 +169,18 @@ def _bound(name: str, type_: Any = Integer) -> ColumnElement[Any]:
 # --- of many tickets -----------------------------------------------------------------------------------------
 
 
-def sent_types(columns: Columns) -> dict[str, TypeEngine[Any]]:
-    """Return the types of what is sent for each ticket, by name."""
+def sent_types(
+    columns: Columns, in_a_row: Callable[[TypeEngine[Any]], TypeEngine[Any]]
+) -> dict[str, TypeEngine[Any]]:
+    """Return the types of what is sent for each ticket, by name.
+
+    Args:
+        columns: the columns.
+        in_a_row: as what a value of a column's type is sent among those of many rows.
+    """
     types: dict[str, TypeEngine[Any]] = {}
     for number, each in columns.of_how(How.FUNCTION):
-        types |= {f"new_{number}": each.column.type, f"keep_{number}": Integer()}
+        types |= {f"new_{number}": in_a_row(each.column.type), f"keep_{number}": Integer()}
     return types
 
 

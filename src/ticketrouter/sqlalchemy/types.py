@@ -8,25 +8,38 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
+from math import isfinite, isnan
 from typing import Any, TypeAlias
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     BINARY,
+    JSON,
     VARBINARY,
     BigInteger,
+    Boolean,
     ColumnElement,
+    Date,
     DateTime,
     Dialect,
+    Float,
+    Integer,
+    Interval,
     LargeBinary,
+    Numeric,
     String,
     Text,
+    Time,
+    Uuid,
+    bindparam,
     func,
+    literal_column,
 )
+from sqlalchemy.sql.elements import Null
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ticketrouter.checks import Id
@@ -211,13 +224,34 @@ class JsonRows(JsonRow):
 
     def process_bind_param(self, value: list[list[Any]] | None, dialect: Dialect) -> str:
         """Write the rows, of values that JSON knows, or that their types make such."""
-        write = [type_.dialect_impl(dialect).bind_processor(dialect) or _as_it_is for type_ in self.types]
+        write = [_writer(type_, dialect) for type_ in self.types]
         rows = value or []
         return json.dumps([[writer(cell) for writer, cell in zip(write, row, strict=True)] for row in rows])
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> list[Any]:
         """Read the rows."""
         return [self._read(row, dialect) for row in _parse(value or "[]")]
+
+
+def _writer(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any]:
+    """Return what makes of a value one that JSON knows."""
+    write = type_.dialect_impl(dialect).bind_processor(dialect) or _as_it_is
+    return (lambda cell: _in_json(write(cell))) if isinstance(type_, InARow) else write
+
+
+def _in_json(value: Any) -> Any:
+    """Return a value as SQLite finds it in JSON: there are numbers that JSON does not have, and a text ends at a NUL.
+
+    Such a number is what a column of numbers makes it of, and such a text is a list of its parts.
+    """
+    if isinstance(value, str):
+        value.encode()  # half a letter is no text, and the driver would say so
+        return value.split("\0") if "\0" in value else value
+    if isinstance(value, float) and not isfinite(value):
+        return None if isnan(value) else f"{'-' if value < 0 else ''}9e999"
+    if isinstance(value, int) and value not in _INT_IDS:
+        raise OverflowError("the number is of more than 64 bits")
+    return value
 
 
 def _parse(text: str) -> list[Any]:
@@ -254,6 +288,98 @@ def _as_time(text: str | None) -> datetime | str | None:
         return text
 
 
+def is_as_it_is(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Tell whether a column is written and read without an SQL function of its type's."""
+    there = of_dialect(type_, dialect)
+    cell: ColumnElement[Any] = literal_column("cell", there)
+    return (
+        there.bind_expression(bindparam("cell", type_=there)) is None
+        and there.column_expression(cell) is None
+    )
+
+
+_IN_A_ROW = (
+    Boolean,
+    Date,
+    DateTime,
+    Float,
+    Integer,
+    Interval,
+    Numeric,
+    String,
+    Time,
+    Uuid,
+    LargeBinary,
+    JSON,
+)
+"""What a database takes among the values of many rows."""
+
+
+def goes_in_a_row(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Tell whether values of a host's type can be sent among those of many rows."""
+    if not is_as_it_is(type_, dialect):
+        return False
+    found = of_dialect(type_, dialect)
+    while _only_decorates(found):
+        found = found.type_engine(dialect)  # type: ignore[attr-defined]
+    return isinstance(found, (*_IN_A_ROW, IdText, UtcDateTime))
+
+
+def _only_decorates(type_: TypeEngine[Any]) -> bool:
+    """Tell whether a type makes of a value what the one that it decorates takes; others write it by themselves."""
+    is_ours = isinstance(type_, IdText | UtcDateTime)
+    return (
+        isinstance(type_, TypeDecorator)
+        and not is_ours
+        and type(type_).bind_processor is TypeDecorator.bind_processor
+    )
+
+
+class InARow(TypeDecorator[Any]):
+    """A value of a host's column, among those of many rows: its type makes of it what the database is given, and no driver.
+
+    Args:
+        kept: the type of the column.
+        there: as what the database takes it before it is written into the column; None: as that is.
+    """
+
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = Text
+    cache_ok: bool | None = True
+
+    def __init__(self, kept: TypeEngine[Any], there: TypeEngine[Any] | None = None) -> None:
+        super().__init__()
+        self.kept: TypeEngine[Any] = kept
+        self.there: TypeEngine[Any] = kept if there is None else there
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return what the database takes it as."""
+        return dialect.type_descriptor(self.there)
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Write the value."""
+        found = of_dialect(self.kept, dialect)
+        while isinstance(found, TypeDecorator) and _only_decorates(found):
+            if type(found).process_bind_param is not TypeDecorator.process_bind_param:
+                value = found.process_bind_param(value, dialect)
+            found = found.type_engine(dialect)
+        match found:
+            case LargeBinary():
+                return None if value is None else bytes(value)
+            case JSON():
+                return _as_json(found, value, dialect)
+            case _:
+                write = found.dialect_impl(dialect).bind_processor(dialect)
+                return value if write is None else write(value)
+
+
+def _as_json(type_: JSON, value: Any, dialect: Dialect) -> str | None:
+    """Write a value as a text of JSON: some drivers' types make objects of their own of it, for no other to send."""
+    if isinstance(value, Null) or (value is None and type_.none_as_null):
+        return None
+    dumps: Callable[[Any], str] = getattr(dialect, "_json_serializer", None) or json.dumps
+    return dumps(None if value is JSON.NULL else value)
+
+
 class ArrayText(TypeDecorator[list[Any]]):
     """An array that PostgreSQL takes as one text, to be cast: every driver sends that, in half the time of a list.
 
@@ -270,15 +396,20 @@ class ArrayText(TypeDecorator[list[Any]]):
 
     def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> str:
         """Write the array."""
+        cells = value or []
         # The processor of bytes would make an object of the driver's.
         match self.type:
+            case InARow() as given:
+                # What is equal need not be the same: [1] and [True] are two texts.
+                return (
+                    "{" + ",".join(_element(given.process_bind_param(cell, dialect)) for cell in cells) + "}"
+                )
             case MessageDigest():
                 write: Any = digest_of
             case TypeDecorator() as decorated if is_bytes(decorated, dialect):
                 write = partial(decorated.process_bind_param, dialect=dialect)
             case _:
                 write = self.type.dialect_impl(dialect).bind_processor(dialect)
-        cells = value or []
         # Companies and connections come again and again.
         written = {cell: _element(cell if write is None else write(cell)) for cell in set(cells)}
         return "{" + ",".join(map(written.__getitem__, cells)) + "}"
@@ -290,6 +421,8 @@ def _element(value: Any) -> str:
             return "NULL"
         case int():
             return str(value)
+        case timedelta():
+            return f'"{value.days} days {value.seconds}.{value.microseconds:06} seconds"'
         case bytes():
             return rf'"\\x{value.hex()}"'
         case str():

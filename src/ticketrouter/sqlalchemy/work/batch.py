@@ -60,7 +60,7 @@ def _takes_many(here: Here, lookups: Sequence[Lookup]) -> bool:
     if is_autocommit(here.connection) or not here.statements.parts.times.are_known:
         return False
     words = {here.statuses.reopened, *here.statuses.wakes.values()}
-    if here.statements.parts.may_leave_out(REOPENED, *words) or not here.mapping.on_message.fit_batches:
+    if here.statements.parts.may_leave_out(REOPENED, *words) or not here.many.takes_further:
         return False
     if not all(here.is_about(lookup) for lookup in lookups):
         return False

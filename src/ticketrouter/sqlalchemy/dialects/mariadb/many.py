@@ -39,6 +39,10 @@ def _is_among(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElemen
     return column.in_(bindparam("among", values, type_=column.type, unique=True, expanding=True))
 
 
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | str | bytes | datetime)
+
+
 class MariaDBMany(Many):
     """The statements about many rows of MariaDB."""
 
@@ -175,8 +179,13 @@ class MariaDBMany(Many):
     def _value_by_id(
         self, ids: Sequence[Any], values: Sequence[Any], type_: TypeEngine[Any]
     ) -> ColumnElement[Any]:
-        if len(set(values)) == 1:
-            return literal(values[0], type_)
+        first = values[0]
+        # What is equal need not be the same: [1] and [True] are two texts of JSON.
+        if all(
+            each is first or (type(each) is type(first) and _is_plain(each) and each == first)
+            for each in values
+        ):
+            return literal(first, type_)
         column = self._mapping.columns["id"]
         # A bare id would be sent as its Python type is, and not as the column keeps it.
         each = {

@@ -196,7 +196,7 @@ class PostgreSQLJoinsOfMany:
         counts = {"unread_set": Integer(), "unread_add": Integer()} if parts.values.counts else {}
         self._wakes = bool(parts.mapping.statuses.wakes)
         wakes = {"wakes": Integer()} if self._wakes else {}
-        self._further = sent_types(parts.mapping.on_message)
+        self._further = sent_types(parts.mapping.on_message, many.in_a_row)
         self._counts = tuple(counts)
         self._rows = Arrays({**types, **times, **counts, **wakes, **self._further}, numbered="place")
         self._exact = parts.values.exact

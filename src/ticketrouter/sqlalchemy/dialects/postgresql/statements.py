@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
+    Enum,
     Executable,
     FromClause,
     String,
@@ -35,7 +36,7 @@ from ticketrouter.sqlalchemy.many_by_rows import ManyByRows, SentRows
 from ticketrouter.sqlalchemy.message_ids import RECORDED
 from ticketrouter.sqlalchemy.moves import Moves
 from ticketrouter.sqlalchemy.parts import Parts, Sent
-from ticketrouter.sqlalchemy.types import ArrayText, UtcDateTime
+from ticketrouter.sqlalchemy.types import ArrayText, InARow, UtcDateTime
 from ticketrouter.sqlalchemy.writes import Writes
 
 
@@ -168,6 +169,12 @@ class PostgreSQLMany(ManyByRows):
     """The statements about many rows of PostgreSQL."""
 
     rows: ClassVar[type[SentRows]] = Arrays
+
+    def in_a_row(self, type_: TypeEngine[Any]) -> TypeEngine[Any]:
+        """See `Many.in_a_row`: only a text goes into its column without a cast."""
+        there = self._values.bare(type_)
+        is_text = isinstance(there, String) and not (isinstance(there, Enum) and there.native_enum)
+        return super().in_a_row(type_) if is_text else InARow(type_)
 
     def read_as(self, field: str) -> TypeEngine[Any]:
         """See `Many.read_as`."""

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 
 from ticketrouter.decisions import Join, Lookup, Snapshot
 from ticketrouter.sqlalchemy.codecs import Passage
@@ -43,7 +43,15 @@ from ticketrouter.sqlalchemy.on_message import Columns
 from ticketrouter.sqlalchemy.parts import ONE, Parts, Sent, more
 from ticketrouter.sqlalchemy.row_condition import RowCondition, adapted
 from ticketrouter.sqlalchemy.statements import Statements
-from ticketrouter.sqlalchemy.types import JsonRows, MessageDigest, UtcDateTime, digest_of, in_json, is_bytes
+from ticketrouter.sqlalchemy.types import (
+    InARow,
+    JsonRows,
+    MessageDigest,
+    UtcDateTime,
+    digest_of,
+    in_json,
+    is_bytes,
+)
 from ticketrouter.sqlalchemy.writes import Writes
 
 _DIGEST = 32
@@ -167,7 +175,7 @@ class Json(SentRows):
         cells: dict[str, ColumnElement[Any]] = {
             name: self._some_bytes(name, place, rows.c.value)
             if name in self._bytes
-            else type_coerce(func.json_extract(rows.c.value, f"$[{place}]"), type_)
+            else type_coerce(_cell(rows.c.value, f"$[{place}]", type_), type_)
             for place, (name, type_) in enumerate(known.items())
         }
         for name in self._types:
@@ -188,6 +196,16 @@ class Json(SentRows):
 
     def _is_digest(self, name: str) -> bool:
         return isinstance(self._types[name], MessageDigest)
+
+
+def _cell(row: ColumnElement[Any], path: str, type_: TypeEngine[Any]) -> ColumnElement[Any]:
+    """Return a cell of a row; a text of a host's with a NUL comes as a list of its parts: see `InARow`."""
+    cell: ColumnElement[Any] = func.json_extract(row, path)
+    if not isinstance(type_, InARow):
+        return cell
+    parts = func.json_each(row, path).table_valued("value", name="ticketrouter_part")
+    whole = select(func.group_concat(parts.c.value, func.char(0))).scalar_subquery()
+    return case((func.json_type(row, path) == "array", whole), else_=cell)
 
 
 def _places(stored: Iterable[bytes | None]) -> list[tuple[int, int] | None]:
