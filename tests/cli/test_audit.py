@@ -32,7 +32,10 @@ def made(place: Path, size: desk.Size = SMALL, *statements: str) -> str:
 
 
 SOUND = 'CREATE UNIQUE INDEX one_active ON "Tickets" ("companyId", "contactId", "whatsappId") WHERE status <> \'closed\''
-IDS = "CREATE TABLE ticketrouter_message_ids (message_id BLOB)"
+IDS = (
+    "CREATE TABLE ticketrouter_message_ids (company_id INTEGER, connection_id INTEGER, message_id BLOB, "
+    "ticket_id INTEGER, routed_at DATETIME)"
+)
 BY_CONTACT = 'CREATE INDEX by_contact ON "Tickets" ("contactId")'
 
 

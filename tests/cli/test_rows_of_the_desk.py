@@ -133,6 +133,10 @@ def test_a_new_row_is_the_desks(database: URL, tmp_path: Path, column: str) -> N
         (("--where", "archived=some"), "--where archived=some: chats.archived is of type INTEGER"),
         (("--where", "archived"), "say COLUMN=VALUE"),
         (("--where", "archived=0", "--where", "archived=1"), "say of archived one thing"),
+        (
+            ("--with-deleted", "--where", "archived=0"),
+            "--with-deleted and --where archived=... exclude each other",
+        ),
         (("--with-deleted", "--uuid", "id"), "--uuid id: chats.id is of type INTEGER"),
         (("--with-deleted", "--uuid", "nothing"), "--uuid nothing: chats has no column 'nothing'"),
     ],
@@ -195,3 +199,54 @@ def test_a_random_uuid_by_option(database: URL, tmp_path: Path, type_: str) -> N
     engine.dispose()
     assert {len(value) for row in rows for value in row} == {36}
     assert len({value for row in rows for value in row}) == 4
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["by nobody", "as an option says"])
+def test_an_audit_finds_a_key_that_nobody_fills(database: URL, tmp_path: Path, filled: bool) -> None:
+    """`route` refuses such a table, and an audit that calls it sound would be wrong."""
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS chats"))
+        connection.execute(
+            text(
+                "CREATE TABLE chats (id VARCHAR(36) NOT NULL PRIMARY KEY, contact_id INTEGER NOT NULL, "
+                "connection_id INTEGER NOT NULL, status VARCHAR(20) NOT NULL, updated_at TIMESTAMP NOT NULL)"
+            )
+        )
+    engine.dispose()
+    options = (
+        "--database",
+        database.render_as_string(hide_password=False),
+        *TABLE,
+        *(("--uuid", "id") if filled else ()),
+    )
+
+    found = json.loads(ticketrouter("audit", "--json", *options, cwd=tmp_path).out)
+    texts = [
+        f"{each['text']}: {each['advice']}" for each in found["observations"] if each["check"] == "columns"
+    ]
+
+    assert filled is not any(
+        "nobody fills chats.id (id) of a new row: pass --uuid id" in each for each in texts
+    )
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_new_ticket_that_where_leaves_out_is_told_with_what_helps(database: URL, tmp_path: Path) -> None:
+    """What a ticket itself has no option fills."""
+    options = made(database, "archived")
+
+    done = ticketrouter(
+        "route",
+        *options,
+        "--where",
+        "status=spam",
+        "--where",
+        "archived=0",
+        stdin=lines([MESSAGE]),
+        cwd=tmp_path,
+    )
+
+    assert "does not meet the row condition, `--where`, which asks archived, status" in done.err
+    assert "status is what a new ticket itself has" in done.err
+    assert "on_create" not in done.err

@@ -8,7 +8,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Column, Connection, DateTime, Integer, String, Table, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    Dialect,
+    Integer,
+    String,
+    Table,
+    TypeDecorator,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.dialects import mysql, postgresql
 
 from tests.sqlalchemy.test_odd_hosts import a_mapping, a_table, every_database, made
@@ -16,6 +29,7 @@ from tests.support.backends import ONE_PER_DATABASE, Backend, Databases
 from ticketrouter import ConflictError, InboundMessage, Ticket, TicketRouter
 from ticketrouter.decisions import Close
 from ticketrouter.sqlalchemy import MappingError, SQLAlchemyTicketRepository, TicketMapping
+from ticketrouter.sqlalchemy.known import asked
 
 MESSAGE = InboundMessage(1, "a", 10)
 NOON = datetime(2026, 11, 23, 12, 0, 0, 987654, tzinfo=UTC)
@@ -230,6 +244,19 @@ def test_a_message_of_the_same_moment_keeps_it_open(
     assert "closed" == closed.status
 
 
+class Cut(TypeDecorator[datetime]):
+    """A time of whole seconds, in a column that would keep more."""
+
+    impl = DateTime().with_variant(mysql.DATETIME(fsp=6), "mariadb", "mysql")
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(microsecond=0, tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
 UNCOUNTED: dict[str, Callable[[], TicketMapping]] = {
     "whole seconds": lambda: a_mapping(
         a_table(
@@ -241,6 +268,17 @@ UNCOUNTED: dict[str, Callable[[], TicketMapping]] = {
     "epoch seconds": lambda: a_mapping(
         a_table(updated_at=Column("updated_at", BigInteger), created_at=Column("created_at", BigInteger))
     ),
+    "tenths": lambda: a_mapping(
+        a_table(
+            updated_at=Column(
+                "updated_at",
+                DateTime()
+                .with_variant(postgresql.TIMESTAMP(precision=1), "postgresql")
+                .with_variant(mysql.DATETIME(fsp=1), "mariadb", "mysql"),
+            )
+        )
+    ),
+    "a decorator that cuts": lambda: a_mapping(a_table(updated_at=Column("updated_at", Cut))),
 }
 
 
@@ -251,13 +289,50 @@ def test_whole_seconds_without_a_count_are_refused(
 ) -> None:
     """Nothing would tell of a message in the same second; without `seen=` the ticket is closed."""
     mapping = host()
-    if backend.database == "sqlite" and not isinstance(mapping.columns["updated_at"].type, BigInteger):
+    if backend.database == "sqlite" and not isinstance(mapping.columns["updated_at"].type, BigInteger | Cut):
         pytest.skip("SQLite keeps a time as it is written")
     with made(databases, backend, mapping) as engine, engine.begin() as connection:
         asked = router(connection, mapping)
         seen = asked.resolve(MESSAGE).ticket
-        with pytest.raises(MappingError, match="keeps whole seconds in updated_at, and has no count"):
+        with pytest.raises(MappingError, match="keeps no milliseconds in updated_at, and has no count"):
             asked.close(1, seen.id, seen=seen)
         closed = asked.close(1, seen.id)
 
     assert "closed" == closed.status
+
+
+def test_what_a_session_rounds_is_not_kept_either(databases: Databases) -> None:
+    """MariaDB may be told to round times instead of cutting them off, one session and not the other."""
+    mapping = a_mapping(a_table(updated_at=Column("updated_at", mysql.DATETIME())))
+    with made(databases, MARIADB, mapping) as engine:
+        rounding = create_engine(engine.url)
+
+        @event.listens_for(rounding, "connect")
+        def round_times(connection: Any, _record: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("SET sql_mode = CONCAT(@@sql_mode, ',TIME_ROUND_FRACTIONAL')")
+            cursor.close()
+
+        told = []
+        for each in (rounding, engine):
+            with each.begin() as connection:
+                seen = router(connection, mapping).resolve(MESSAGE).ticket
+                with pytest.raises(MappingError, match="keeps no milliseconds") as refusal:
+                    router(connection, mapping).close(1, seen.id, seen=seen)
+                told.append(str(refusal.value))
+        rounding.dispose()
+
+    assert 1 == len(set(told))
+
+
+def test_what_a_session_rounds_is_known_of_that_session_alone(databases: Databases) -> None:
+    """Two modes on connections of one engine: what one keeps of a time is not believed on the other."""
+    mapping = changed_at(mysql.DATETIME(), nullable=False)
+    found = []
+    with made(databases, MARIADB, mapping) as engine:
+        for mode in ("", ",TIME_ROUND_FRACTIONAL", ""):
+            with engine.connect() as connection:
+                connection.execute(text(f"SET sql_mode = CONCAT(@@global.sql_mode, '{mode}')"))
+                found.append(asked(connection, mapping).statements.parts.times.are_known)
+
+    assert [True, False, True] == found

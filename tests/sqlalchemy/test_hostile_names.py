@@ -187,6 +187,7 @@ REVIEWED = {
     "fit_words._Asked._query": "quoted names, the status words as literals, and conditions as the catalogue has them",
     "dialects.postgresql.catalogue._asked": "a constant of the module; the name is bound",
     "dialects.postgresql.catalogue._indexes": "one of two constants of the module",
+    "dialects.postgresql.catalogue._kept": "a constant of the module; the names are bound",
     "dialects.postgresql.catalogue._place": "a constant of the module; the names are bound",
     "dialects.mariadb.statements.MariaDBParts.insert_unless_taken": "the quoted name of a column of the mapping",
     "dialects.mariadb.statements.MariaDBWrites._rivals": "the quoted names of the table and its id, per cent signs not "

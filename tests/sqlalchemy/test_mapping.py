@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from types import FunctionType, SimpleNamespace
 from typing import Any
 from unittest.mock import create_autospec
@@ -585,6 +585,45 @@ def test_an_empty_count_or_flag_of_the_host_is_read(place: Place) -> None:
 
     assert [(0, False), (0, False)] == [(ticket.unread_messages, ticket.is_group) for ticket in found]
     assert 1 == counted.unread_messages
+
+
+class Nowhere(tzinfo):
+    """A zone that knows no time."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta | None:
+        return None
+
+    def dst(self, dt: datetime | None) -> timedelta | None:
+        return timedelta(0)
+
+    def tzname(self, dt: datetime | None) -> str | None:
+        return None
+
+
+class Raising(Nowhere):
+    """A zone whose methods raise."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta | None:
+        raise RuntimeError
+
+
+class Unhashable(Nowhere):
+    """A zone that is no value."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta | None:
+        return timedelta(0)
+
+    def __hash__(self) -> int:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("zone", [Nowhere(), Raising(), Unhashable()], ids=lambda zone: type(zone).__name__)
+def test_a_zone_that_gives_no_times_is_refused(zone: tzinfo) -> None:
+    """Its own errors would come at the first message."""
+    with pytest.raises(
+        MappingError, match=f"^timezone is a {type(zone).__name__} that gives no times, as it raises"
+    ):
+        TicketMapping(a_table(), timezone=zone)
 
 
 # --- ids that a column cannot hold --------------------------------------------------------------------------

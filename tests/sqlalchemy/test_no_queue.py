@@ -144,7 +144,7 @@ def test_an_agent_whom_no_row_keeps_is_refused(place: Place, act: str) -> None:
         made = router.resolve(HELLO).ticket
         with pytest.raises(
             MappingError, match=r"desk has no column for the agent.*given to 8: name the column.*user_id="
-        ):
+        ) as told:
             TO_AN_AGENT[act](router)
         left, opened = repository.get(1, made.id), router.open(KEY)
     with desk(place, None, "owner") as (host, mapping):
@@ -154,5 +154,7 @@ def test_an_agent_whom_no_row_keeps_is_refused(place: Place, act: str) -> None:
         stored = host.execute(select(mapping.table.c.owner).order_by(mapping.table.c.owner.desc())).scalars()
 
         assert 8 in stored.all()
+    by_itself = "set the status 'open' by an UPDATE of your own" in str(told.value)
+    assert (act == "one that is there") is by_itself
     assert made == left
     assert opened.user_id is None

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import (
     Column,
+    DateTime,
     Integer,
     MetaData,
     String,
     Table,
     and_,
     bindparam,
+    cast,
     column,
+    create_engine,
     exists,
+    extract,
     func,
     literal_column,
     or_,
@@ -59,9 +63,10 @@ from ticketrouter.sqlalchemy import (
     MappingError,
     SQLAlchemyTicketRepository,
     TicketMapping,
+    configure_sqlite,
     detect_unique_rule,
 )
-from ticketrouter.sqlalchemy.health.audit import audit
+from ticketrouter.sqlalchemy.health.audit import Check, audit
 from ticketrouter.sqlalchemy.health.ddl import missing_steps, schema_steps, script
 from ticketrouter.sqlalchemy.health.repair import plan_repair
 
@@ -465,8 +470,15 @@ RULES: dict[str, tuple[Any, str | None, UniqueRule]] = {
         NEVER,
     ),
     "a text": (lambda _: text("deleted_at IS NULL"), f"{ACTIVE} AND deleted_at IS NULL", NEVER),
+    "the present time": (lambda table: table.c.deleted_at > func.now(), ACTIVE, NEVER),
+    "a draw": (lambda table: table.c.user_id > func.random(), ACTIVE, NEVER),
+    "a part of a time": (lambda table: extract("year", table.c.deleted_at) == 2026, ACTIVE, NEVER),
+    "a time as a text": (lambda table: cast(table.c.deleted_at, String(9)) == "x", ACTIVE, NEVER),
+    "a steady function": (lambda table: func.coalesce(table.c.user_id, 0) == 0, None, NEVER),
     "none": (None, f"{ACTIVE} AND deleted_at IS NULL", NEVER),
 }
+OPAQUE = {"a sub-query", "a text", "the present time", "a draw", "a part of a time", "a time as a text"}
+"""What no index can have."""
 PROVED = {"among"}
 """What PostgreSQL proves though it is written otherwise."""
 
@@ -492,7 +504,10 @@ def test_an_index_is_the_rule_if_no_ticket_of_the_desk_can_be_left_out(
         databases.drop(here.url)
 
     assert expected == found == seen.unique_rule
-    assert ("one_active" in steps) is (expected is not A and name not in {"a sub-query", "a text"})
+    assert ("one_active" in steps) is (expected is not A and name not in OPAQUE)
+    assert ("No rule: the row condition" in steps) is (name in OPAQUE)
+    (advice,) = {each.advice for each in seen.findings if each.check is Check.UNIQUE_RULE} or {""}
+    assert ("write `where` so that an index can have it" in advice) is (name in OPAQUE)
 
 
 @pytest.mark.parametrize("where", [not_deleted, two_conditions, RULES["either"][0]])
@@ -581,6 +596,7 @@ FORMS: dict[str, Any] = {
     "a list of another table": Conversation.contact_id.not_in(select(Blocked.contact))
     & (Conversation.kind == "a%b"),
     "a function": func.coalesce(Conversation.kind, "").like("a%b"),
+    "the present time": (Conversation.kind == "a%b") & (func.now() > datetime(1999, 1, 1)),  # noqa: DTZ001
 }
 
 
@@ -705,6 +721,8 @@ WRONG: dict[str, tuple[Callable[[Table], Any], str]] = {
     "what may be a parameter": (lambda table: table.c.source == "a%(b", "parameter"),
     "a line": (lambda table: table.c.source == "a\nb", "backslash"),
     "an empty list": (lambda table: table.c.source.in_([]), "empty list"),
+    "bytes": (lambda table: table.c.source == b"sms", "has bytes"),
+    "a list with bytes": (lambda table: table.c.source.in_(["sms", b"sms"]), "has bytes"),
     "a value that is no literal": (lambda table: table.c.source == object(), "cannot be written"),
 }
 
@@ -717,6 +735,50 @@ def test_what_is_no_row_condition_is_refused_when_the_mapping_is_made(name: str)
         warnings.simplefilter("error")
         with pytest.raises(MappingError, match=f"^where .*{told}"):
             Host(where=where).mapping()
+
+
+@pytest.mark.parametrize("timezone", [True, False], ids=["declared with a zone", "declared without"])
+def test_a_time_with_a_zone_stands_beside_a_column_that_keeps_one(
+    databases: Databases, backend: Backend, timezone: bool
+) -> None:
+    """Elsewhere the database would refuse it, or leave its zone out: the text says how to give it."""
+    keeps = timezone and backend.database == "postgresql"
+    url = databases.new(backend.database)
+    engine = create_engine(url)
+    if backend.database == "sqlite":
+        configure_sqlite(engine)
+
+    def mapped(at: datetime) -> TicketMapping:
+        table = Host().mapping().table.to_metadata(MetaData())
+        table.c.deleted_at.type = DateTime(timezone=timezone)
+        where = or_(table.c.deleted_at.is_(None), table.c.deleted_at > at)
+        return TicketMapping(table, is_group=None, unread_messages="unread", where=where)
+
+    aware, naive = (mapped(at) for at in (NOON.astimezone(UTC), NOON.replace(tzinfo=None)))
+    fit, unfit = (aware, naive) if keeps else (naive, aware)
+    try:
+        fit.table.metadata.create_all(engine)
+        fit.metadata.create_all(engine)
+        with engine.begin() as connection:
+            made = TicketRouter(SQLAlchemyTicketRepository(connection, fit)).resolve(MESSAGE)
+        with engine.begin() as connection:
+            for step in missing_steps(connection, fit):
+                for statement in step.up:
+                    connection.execute(text(statement.replace("CONCURRENTLY ", "").replace(":", r"\:")))
+            rule = detect_unique_rule(connection, fit)
+        told = "with its zone" if keeps else "without, as the column has it"
+        with (
+            engine.begin() as connection,
+            pytest.raises(MappingError, match=f"^where has the time .* {told}"),
+        ):
+            TicketRouter(SQLAlchemyTicketRepository(connection, unfit)).resolve(MESSAGE)
+        with engine.begin() as connection, pytest.raises(MappingError, match=r"^where has the time"):
+            missing_steps(connection, unfit)
+    finally:
+        engine.dispose()
+        databases.drop(url)
+
+    assert (Outcome.CREATED, A) == (made.outcome, rule)
 
 
 def test_mappings_with_other_conditions_say_something_else() -> None:

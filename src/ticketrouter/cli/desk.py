@@ -7,7 +7,7 @@ has no such table. The options themselves stand in `desk_options`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, timedelta, tzinfo
 from typing import Any
 
@@ -45,9 +45,10 @@ from ticketrouter.sqlalchemy.columns import (
     must_be_given,
 )
 from ticketrouter.sqlalchemy.filling import needed
-from ticketrouter.sqlalchemy.further import MadeRow, OnCreate, names_of
+from ticketrouter.sqlalchemy.further import MadeRow, OnCreate, Unsaid, names_of
 from ticketrouter.sqlalchemy.health.ddl import own_schema, schema_steps
 from ticketrouter.sqlalchemy.steps import Step
+from ticketrouter.sqlalchemy.types import undomained
 
 WHATICKET = "whaticket"
 """The whole line, with its usual words."""
@@ -235,6 +236,8 @@ class Desk:
             # What SQLAlchemy cannot read of an index is asked of the catalogue, and not of SQLAlchemy.
             warnings.simplefilter("ignore", SAWarning)
             table = Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+            for column in table.columns:
+                column.type = undomained(column.type)
         looked_at = self._of(table, makes_rows=False)
         if not makes_rows:
             return looked_at
@@ -255,13 +258,12 @@ class Desk:
         }
         where = condition(table, stored.where)
         of_a_new_row = self._of_a_new_row(table, stored, named_)
-        if not self.with_deleted:
-            check_marks(table, [*stored.where, *named_.values()])
+        check_marks(table, [*stored.where, *named_.values()], stored.where if self.with_deleted else None)
         usual = timedelta(milliseconds=1) if self._is_of_the_line else timedelta(seconds=1)
         return TicketMapping(
             table,
             **named_,  # type: ignore[arg-type]
-            **of_a_new_row if makes_rows else _OF_NO_NEW_ROW,
+            **of_a_new_row if makes_rows else _of_no_new_row(of_a_new_row["new_id"]),
             statuses=self.words.scheme,
             status_values=values or None,
             where=where,
@@ -466,15 +468,11 @@ def _seen(connection: Connection, table: Table, mapping: TicketMapping) -> Colle
     return needed(mapping, facts) | (frozenset() if fills_itself(number) else {number.name})
 
 
-def _no_id() -> int:
-    """Make no key: nothing is created here."""
-    raise AssertionError
-
-
 def _nothing(_: object) -> dict[str, Any]:
     """Fill no further column: nothing is created here."""
     return {}
 
 
-_OF_NO_NEW_ROW: Mapping[str, Any] = {"on_create": _nothing, "new_id": _no_id}
-"""What fills a new row, where none is made."""
+def _of_no_new_row(new_id: Callable[[], Id] | None) -> dict[str, Any]:
+    """Return what fills a new row, where none is made; of the key it is known whether somebody has said that."""
+    return {"on_create": _nothing, "new_id": Unsaid() if new_id is None else new_id}

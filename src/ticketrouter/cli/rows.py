@@ -80,18 +80,28 @@ def _met(table: Table, name: str, text: str) -> ColumnElement[bool]:
     return column.is_(None) | same if value is False and column.nullable else same
 
 
-def check_marks(table: Table, said: Collection[str | None]) -> None:
-    """Refuse a table that seems to tell which rows are deleted, where nobody says whether these count.
+def check_marks(table: Table, said: Collection[str | None], left_out: Collection[str] | None) -> None:
+    """Refuse a table that seems to tell which rows are deleted, where nobody says whether these count, or both.
 
     Args:
         table: the table.
         said: the columns that something is said of.
+        left_out: the columns of `--where`, where `--with-deleted` says that deleted rows count; None: it does not.
 
     Raises:
         FatalError: if there is such a column.
     """
-    for column in table.columns:
-        if column.name in said or column.name.lower().replace("_", "").replace("-", "") not in _MARKS:
+    marks = [c for c in table.columns if c.name.lower().replace("_", "").replace("-", "") in _MARKS]
+    if left_out is not None:
+        for column in marks:
+            if column.name in left_out:
+                raise FatalError(
+                    f"--with-deleted and --where {column.name}=... exclude each other: by the one deleted rows count, by the "
+                    "other they are not the desk's"
+                )
+        return
+    for column in marks:
+        if column.name in said:
             continue
         raise FatalError(
             f"{table.fullname}.{column.name} looks as if it told which rows are deleted, and a deleted ticket would count "

@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 from ticketrouter.checks import Id, check_status
 from ticketrouter.errors import InvalidMessageError
 from ticketrouter.sqlalchemy.storage import MICROSECONDS, storage_of
-from ticketrouter.sqlalchemy.types import IdText, UtcDateTime, bare, of_dialect
+from ticketrouter.sqlalchemy.types import IdText, UtcDateTime, bare, is_set, of_dialect
 
 NO_WORD = "(none)"
 """What stands for the status of a row that has none."""
@@ -84,6 +84,22 @@ def with_absent(codec: Codec, field: str, absent: Any) -> Codec:
     return Codec(encode, lambda value: None if value == absent else codec.decode(value))
 
 
+def without_blanks(codec: Codec, field: str, type_: TypeEngine[Any], dialect: Dialect) -> Codec:
+    """Return the codec of a column that keeps no blanks at the end of a text: such a text is refused."""
+    passage = Passage(type_, dialect)
+
+    def encode(value: Any) -> Any:
+        given = codec.encode(value)
+        stored = None if given is None else passage.stored(given)
+        if isinstance(stored, str) and stored.endswith(" "):
+            raise InvalidMessageError(
+                field, value, "a str without a blank at its end, which its column (CHAR) drops"
+            )
+        return given
+
+    return Codec(encode, codec.decode)
+
+
 # --- the way through a type ----------------------------------------------------------------------------------
 
 
@@ -101,8 +117,11 @@ class Passage:
         self._pads = storage_of(dialect).pads_chars and isinstance(self._bare, CHAR)
         self._keeps_zones = storage_of(dialect).keeps_zones and bool(getattr(self._bare, "timezone", False))
         there = type_.dialect_impl(dialect)
-        self._bind: Encode = there.bind_processor(dialect) or _same
-        self._read: Decode = there.result_processor(dialect, None) or _same
+        try:
+            self._bind: Encode = there.bind_processor(dialect) or _same
+            self._read: Decode = there.result_processor(dialect, None) or _same
+        except AttributeError:  # a type of another database asks a dialect for what only its own has
+            self._bind = self._read = _same
 
     def stored(self, value: Any) -> Any:
         """Return what a driver is given for a value; the type may raise whatever it likes."""
@@ -215,7 +234,7 @@ def id_codec(field: str, type_: TypeEngine[Any], dialect: Dialect) -> Codec | No
             return _optional(Codec(_int_encoder(field, bits), int))
         case Uuid() as uuid:
             return _optional(_uuid_codec(field) if uuid.as_uuid else _uuid_text_codec(field))
-        case String() as text:
+        case String() as text if not is_set(text):
             return _text_codec(field, text, dialect)
         case _:
             return None

@@ -6,6 +6,7 @@ Law of this file: values and names. What they are read from, and what follows fr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -35,6 +36,12 @@ class ColumnFacts:
             to `collation` elsewhere.
         merges: whether it takes texts for equal that are others, in case, in accents, or by blanks at their ends.
         pads: whether it gives a shorter text back with blanks behind it.
+        strips: whether it keeps no blanks at the end of a text.
+        folds: whether it compares without case, unless a text of another type stands beside it.
+        unfit: why it can keep no field of a ticket, and what to do; empty: it can, as far as that is known.
+        clock: where its times come in the zone of the session: moments of UTC, each with what they are called there.
+        session_zone: the name of that zone.
+        by_clock: whether the database fills it by its own clock.
         words: what it can hold, where it is an enumeration that the database knows of.
         category: of which kind its type is, as PostgreSQL says.
         generated: what it is computed from, as SQL; None: it is an ordinary one.
@@ -44,6 +51,7 @@ class ColumnFacts:
         filled: whether the database fills it of a new row that says nothing of it: by a default, a number, a
             computation, or a trigger that is seen to set it.
         digits: how many digits of a second it keeps, where PostgreSQL or MariaDB says so; None: it is of no time.
+        coarse: whether it keeps no milliseconds of a time, whatever becomes of them.
         longest: how many characters it takes; None: any number, or it is not of texts.
         numbers: the lowest and the highest whole number that it takes; None: it is not of such.
         demands: what its values must meet that depends on no other column: what to say of it, and the condition, as
@@ -56,6 +64,12 @@ class ColumnFacts:
     deterministic: bool = True
     merges: bool = False
     pads: bool = False
+    strips: bool = False
+    folds: bool = False
+    unfit: tuple[str, str] | tuple[()] = ()
+    clock: tuple[tuple[datetime, datetime], ...] = ()
+    session_zone: str = ""
+    by_clock: bool = False
     words: tuple[str, ...] = ()
     category: str = ""
     generated: str | None = None
@@ -64,9 +78,29 @@ class ColumnFacts:
     nullable: bool = True
     filled: bool = False
     digits: int | None = None
+    coarse: bool = False
     longest: int | None = None
     numbers: tuple[int, int] | None = None
     demands: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class Kept:
+    """What a column can keep ids of, and be compared with.
+
+    Args:
+        type: its type, for messages.
+        kind: number, text, or the name of another kind; columns of two kinds are not compared. Empty: of any.
+        numbers: the lowest and the highest whole number that it takes; None: it is not of such, or of any.
+        longest: how many characters it takes; None: any number, or it is not of texts.
+        collation: by which it compares, where two of different ones cannot be compared.
+    """
+
+    type: str
+    kind: str
+    numbers: tuple[int, int] | None = None
+    longest: int | None = None
+    collation: str | None = None
 
 
 NO_FACTS: Mapping[str, ColumnFacts] = MappingProxyType({})
@@ -215,6 +249,8 @@ class Detected:
         merged: the fields of a key whose columns take texts for equal that are others.
         met: the words of the scheme with which a ticket exists for the desk as it did with another one, whatever else is
             in its row: those that `where`, as far as it asks the status, is proved to be true of.
+        coarse: whether that column keeps no milliseconds, whatever becomes of them.
+        stripped: the fields whose columns keep no blanks at the end of a text.
     """
 
     rule: UniqueRule
@@ -227,6 +263,8 @@ class Detected:
     digits: int | None = None
     merged: frozenset[str] = frozenset()
     met: frozenset[str] = frozenset()
+    stripped: frozenset[str] = frozenset()
+    coarse: bool = False
 
 
 @frozen

@@ -11,15 +11,13 @@ import re
 from collections.abc import Iterator, Mapping
 
 from attrs import frozen
-from sqlalchemy import VARCHAR, Column, Computed, DefaultClause, FetchedValue, Identity, String, Text
+from sqlalchemy import Column, Computed, DefaultClause, FetchedValue, Identity
 
 from ticketrouter.sqlalchemy.columns import MappingError, full_name
 from ticketrouter.sqlalchemy.facts import ColumnFacts
+from ticketrouter.sqlalchemy.further import Unsaid
 from ticketrouter.sqlalchemy.mapping import TicketMapping
 from ticketrouter.wording import Code, Wording, listed, passing
-
-_TEXTS = frozenset({String, VARCHAR, Text})
-"""Types of texts that say nothing of blanks."""
 
 
 @frozen
@@ -92,14 +90,32 @@ def needed(mapping: TicketMapping, facts: Mapping[str, ColumnFacts]) -> frozense
     )
 
 
-def check_there(mapping: TicketMapping, facts: Mapping[str, ColumnFacts]) -> None:
-    """Raise where the database lacks columns of the Table that statements speak of, as before a migration."""
-    there = {name.lower() for name in facts}
-    missing = [
-        f"{full_name(column)} ({', '.join(uses)})"
+def check_there(mapping: TicketMapping, facts: Mapping[str, ColumnFacts], *, by_case: bool) -> None:
+    """Raise where the database lacks columns of the Table that statements speak of, as before a migration.
+
+    Args:
+        mapping: where the tickets are.
+        facts: what the database says of the columns.
+        by_case: whether it tells names apart that differ in case alone.
+    """
+    there = {name if by_case else name.lower() for name in facts}
+    absent = {
+        column: f"{full_name(column)} ({', '.join(uses)})"
         for column in mapping.table.columns
-        if column.name.lower() not in there and (uses := _uses(mapping, column))
+        if (column.name if by_case else column.name.lower()) not in there and (uses := _uses(mapping, column))
+    }
+    spelled = {name.lower(): name for name in facts}
+    others = [
+        f"{told} is {spelled[c.name.lower()]} there"
+        for c, told in absent.items()
+        if c.name.lower() in spelled
     ]
+    if others:
+        raise MappingError(
+            f"the database spells columns otherwise, and tells cases apart: {', '.join(others)}; name them so in the "
+            'Table, as in Column("...", key="...") where the attribute is to keep its name'
+        )
+    missing = list(absent.values())
     if missing:
         raise MappingError(
             f"the database has no column {', '.join(missing)}, which the Table has: run the migration that adds it, or take it "
@@ -122,15 +138,8 @@ def _uses(mapping: TicketMapping, column: Column[object]) -> list[str]:
 
 
 def check_fields(mapping: TicketMapping, facts: Mapping[str, ColumnFacts]) -> None:
-    """Raise where the columns of fields would be left empty, take no None, or give texts back that nobody has written."""
+    """Raise where the columns of fields would be left empty, or take no None."""
     _refuse(_fields(mapping, facts))
-    for field, column in mapping.columns.items():
-        found = facts_of(facts, column)
-        if found is not None and found.pads and type(column.type) in _TEXTS:
-            raise MappingError(
-                f"{full_name(column)} ({field}) is a CHAR in the database, which gives a shorter text back with blanks "
-                "behind it: declare it so in the Table, as CHAR(length), or make it VARCHAR"
-            )
 
 
 def check_further(mapping: TicketMapping, needed: frozenset[str]) -> None:
@@ -140,7 +149,7 @@ def check_further(mapping: TicketMapping, needed: frozenset[str]) -> None:
 
 def left_empty(mapping: TicketMapping, facts: Mapping[str, ColumnFacts]) -> Iterator[Empty]:
     """Give the columns that a new row would leave empty, as far as it is known before there is one."""
-    yield from _fields(mapping, facts)
+    yield from _fields(mapping, facts, or_unsaid=True)
     yield from _further(mapping, needed(mapping, facts))
 
 
@@ -149,10 +158,13 @@ def _refuse(found: Iterator[Empty]) -> None:
         raise MappingError(told)
 
 
-def _fields(mapping: TicketMapping, facts: Mapping[str, ColumnFacts]) -> Iterator[Empty]:
+def _fields(
+    mapping: TicketMapping, facts: Mapping[str, ColumnFacts], *, or_unsaid: bool = False
+) -> Iterator[Empty]:
     number = mapping.columns["id"]
+    by_nobody = mapping.new_id is None or (or_unsaid and isinstance(mapping.new_id, Unsaid))
     of_id = facts_of(facts, number)
-    if mapping.new_id is None and not _fills_itself(number) and of_id is not None and not of_id.filled:
+    if by_nobody and not _fills_itself(number) and of_id is not None and not of_id.filled:
         yield Empty(
             number.name,
             f"nobody fills {full_name(number)} (id) of a new row",

@@ -79,6 +79,14 @@ def values_of(on_create: OnCreate | None, decision: Create) -> list[tuple[Any, A
             return list(values.items())
 
 
+class Unsaid:
+    """Stands for a function that makes keys, for who makes no row: who makes them is not said."""
+
+    def __call__(self) -> Id:
+        """Make no key."""
+        raise AssertionError
+
+
 def id_of(new_id: Callable[[], Id]) -> Id:
     """Return the key that a host's function makes.
 

@@ -14,8 +14,10 @@ from attrs import field, frozen
 from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.exc import DBAPIError
 
+from ticketrouter.model import UniqueRule
 from ticketrouter.sqlalchemy.catalogue import catalogue_of
 from ticketrouter.sqlalchemy.columns import MappingError, Said
+from ticketrouter.sqlalchemy.companions import check_companions
 from ticketrouter.sqlalchemy.dialects import database_of
 from ticketrouter.sqlalchemy.error_codes import Code, Fault, code_of
 from ticketrouter.sqlalchemy.facts import ByIndex, Detected, ElsewhereError, Place, schema_of
@@ -96,7 +98,7 @@ def known(connection: Connection, mapping: TicketMapping) -> Known:
         None where it was told. Else one, and those of `detect_all` where no connection of the engine has seen the like.
 
     Raises:
-        MappingError: as `detect_all`; and if nobody fills a column of a new row that must be filled.
+        MappingError: as `detect_all`; if a companion table is not this desk's; and if nobody fills a column of a new row that must be filled.
     """
     said = mapping.said, schema_of(connection, mapping)
     beliefs: dict[_Said, _Belief] | None = connection.info.get(_INFO)
@@ -124,6 +126,8 @@ def asked(connection: Connection, mapping: TicketMapping) -> Known:
     if plan is None:
         database.catalogue.check(connection, mapping)
         detected = detect_all(connection, mapping)
+        if found.tables:
+            check_companions(connection, mapping, with_anchors=detected.rule is UniqueRule.NONE)
         by = database.catalogue.by_index(connection, mapping, detected.index)
         kind = (mapping.said, detected, by)
         statements = engine.statements.get(kind)

@@ -46,11 +46,23 @@ from ticketrouter.sqlalchemy.on_message import How, OnMessage
 from ticketrouter.sqlalchemy.row_condition import RowCondition, UnfitConditionError
 from ticketrouter.sqlalchemy.stored_status import NotStorableError
 from ticketrouter.sqlalchemy.stored_words import StoredWords
+from ticketrouter.sqlalchemy.types import undomained
 from ticketrouter.wording import Code, Wording, passing
 
 _OPTIONAL = frozenset({"user_id", "queue_id", "closed_at"})
 """The fields that a ticket may have nothing of."""
 _KINDS_OF_NONE = {"closed_at": "a datetime or a number as the column has times"}
+_KIND_OF_ID = "whole numbers, texts or UUIDs"
+_KIND_OF_TIME = "times with date and hour (DateTime), or whole numbers (epoch)"
+_KINDS = {
+    "status": "texts, whole numbers, True and False, UUIDs, or members of an enumeration",
+    "is_group": "True and False, or 0 and 1",
+    "unread_messages": "whole numbers",
+    **dict.fromkeys((*TIMES, "closed_at"), _KIND_OF_TIME),
+}
+"""What the columns of fields hold that are no ids."""
+_AS_THEY_ARE = frozenset({"status", "unread_messages"})
+"""The fields whose values stand in statements, or are counted there, as the database has them."""
 _ANY: Dialect = DefaultDialect()
 """What a mapping is checked by before its database is known."""
 _ON_CREATE = Code("on_create", "on_create")
@@ -95,7 +107,8 @@ class TicketMapping:
             never used.
         where: the row condition, an expression of SQLAlchemy over the table's columns, as
             `table.c.deleted_at.is_(None)`: a row that does not meet it does not exist for this desk. What is written
-            must meet it. With a sub-query, or `text()`, no index can be the unique rule.
+            must meet it. With a sub-query, `text()`, or a function such as `now()`, no index can be the unique
+            rule.
         on_message: what is written into further columns with every message that creates, reopens or joins, by
             column: a constant, an SQL expression over the row before the change, or a function of the message and
             the time, which does no I/O, may be called again, and may answer `KEEP`.
@@ -367,12 +380,18 @@ class TicketMapping:
             )
         return self._said
 
-    def codecs(self, dialect: Dialect) -> dict[str, Codec]:
+    def codecs(self, dialect: Dialect, stripped: Collection[str] = ()) -> dict[str, Codec]:
         """Return how each field that has a column is written and read on the database of a dialect.
 
         The status is among them in any case: where it has no column, it is read from the time of closing.
+
+        Args:
+            dialect: the dialect.
+            stripped: the fields whose columns keep no blanks at the end of a text.
         """
         found = {field: self._codec(field, column, dialect) for field, column in self.columns.items()}
+        for field in stripped:
+            found[field] = codecs.without_blanks(found[field], field, self.columns[field].type, dialect)
         found.setdefault("status", Codec(codecs.SAME.encode, self.words(dialect).word))
         return found
 
@@ -408,6 +427,8 @@ class TicketMapping:
 
     def _stored_words(self, dialect: Dialect) -> StoredWords:
         status = self.columns["status"]
+        if not StoredWords.keeps(status.type, dialect):
+            raise self._of_a_strange_type("status", status)
         try:
             return StoredWords(status.type, dialect, self.status_values, self.statuses.known)
         except NotStorableError as error:
@@ -714,12 +735,28 @@ class TicketMapping:
             case _:
                 codec = codecs.id_codec(field, column.type, dialect)
         if codec is None:
-            raise MappingError(
-                f"{full_name(column)} ({field}) is of type {column.type!r}, which cannot hold it"
-            )
+            raise self._of_a_strange_type(field, column)
         if field not in self.absent:
             return codec
         return codecs.with_absent(codec, field, self._stored_for_none(codec, field, column))
+
+    def _of_a_strange_type(self, field: str, column: Column[Any]) -> MappingError:
+        """Return the error for a column of a type that cannot hold its field."""
+        decorated = (
+            "" if field in _AS_THEY_ARE else ", or with a TypeDecorator that gives such values back unchanged"
+        )
+        absent = (", or pass ", passing(field, "None")) if field in MAY_BE_ABSENT else ()
+        if (over := undomained(column.type)) is not column.type:
+            return MappingError(
+                f"{full_name(column)} ({field}) is of type {column.type!r}, by which SQLAlchemy compares nothing: "
+                f"declare it in the Table as what the domain is over, {over!r}"
+            )
+        return MappingError(
+            f"{full_name(column)} ({field}) is of type {column.type!r}, which cannot hold it: it takes a column of "
+            f"{_KINDS.get(field, _KIND_OF_ID)}. Where the database gives such values for it, declare it so in the "
+            f"Table{decorated}; else make it one, or name another column",
+            *absent,
+        )
 
     def _stored_for_none(self, codec: Codec, field: str, column: Column[Any]) -> Any:
         """Return what stands for None, as the column takes it."""
@@ -793,11 +830,27 @@ def check_arguments(**given: Any) -> None:
             raise MappingError(f"{name} must be {expected}, not {shown(value)}")
         if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
             raise MappingError(f"{name} must be a text without NUL and lone surrogates, not {shown(value)}")
+        if isinstance(value, tzinfo):
+            _check_zone(name, value)
         if isinstance(value, timedelta) and value <= timedelta(0):
             raise MappingError(
                 Code(name, name),
                 f" must be a timedelta of more than zero, as timedelta(seconds=1) or (milliseconds=1), not {shown(value)}",
             )
+
+
+def _check_zone(name: str, zone: tzinfo) -> None:
+    """Refuse a zone of the host's own that gives no times, or that is no value."""
+    try:
+        local = codecs.EPOCH.astimezone(zone).replace(fold=0)
+        local.astimezone(UTC)
+        hash((zone, str(zone)))
+    except Exception as error:
+        raise MappingError(
+            Code(name, name),
+            f" is a {type(zone).__name__} that gives no times, as it raises {type(error).__name__}: pass one as "
+            "ZoneInfo gives it",
+        ) from error
 
 
 def _type_of(company: Id | None) -> TypeEngine[Any]:

@@ -47,7 +47,7 @@ from ticketrouter.checks import Id
 from ticketrouter.decisions import Lookup, MessageRef, Unread
 from ticketrouter.errors import InvalidMessageError
 from ticketrouter.model import InboundMessage, Ticket, TicketKey, UniqueRule, altered
-from ticketrouter.sqlalchemy.codecs import NO_WORD, Codec, keeps_to_the_letter, kept_time
+from ticketrouter.sqlalchemy.codecs import NO_WORD, Codec, Passage, keeps_to_the_letter, kept_time
 from ticketrouter.sqlalchemy.columns import FIELDS, KEY, TIMES
 from ticketrouter.sqlalchemy.facts import ELSEWHERE, ByIndex, Detected, Index
 from ticketrouter.sqlalchemy.mapping import TicketMapping
@@ -73,14 +73,17 @@ class Values:
     Args:
         mapping: where the tickets are.
         dialect: SQLAlchemy's, of the database.
+        stripped: the fields whose columns keep no blanks at the end of a text.
     """
 
-    def __init__(self, mapping: TicketMapping, dialect: Dialect) -> None:
+    def __init__(
+        self, mapping: TicketMapping, dialect: Dialect, stripped: Collection[str] = frozenset()
+    ) -> None:
         self.mapping = mapping
         self.dialect: Dialect = dialect
         self.words: StoredStatus = mapping.words(dialect)
         """How a row tells its status."""
-        self.codecs: Mapping[str, Codec] = mapping.codecs(dialect)
+        self.codecs: Mapping[str, Codec] = mapping.codecs(dialect, stripped)
         """How each field that has a column is written and read."""
         self.fields: tuple[str, ...] = tuple(field for field in FIELDS if field in mapping.columns)
         """The fields that have a column, in the order of `Parts.columns`."""
@@ -231,15 +234,20 @@ class Values:
         return f"{self.mapping.table.name}\0{encode_id(message_id)}"
 
 
+_IN_TURN = (datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC), datetime(2001, 2, 3, 4, 5, 6, 1000, tzinfo=UTC))
+"""Two times a millisecond apart."""
+
+
 class Times:
     """What the column of the last change makes of a time; where there is none, that of the creation stands for it.
 
     Args:
         values: what statements are sent with.
         digits: how many digits of a second it keeps, where the database says so.
+        coarse: whether it is said to keep no milliseconds, whatever becomes of them.
     """
 
-    def __init__(self, values: Values, digits: int | None) -> None:
+    def __init__(self, values: Values, digits: int | None, *, coarse: bool = False) -> None:
         self._timed = values.timed
         self._begun = "created_at" in values.mapping.columns
         self._codec = values.codecs["updated_at" if values.timed else "created_at"]
@@ -252,6 +260,12 @@ class Times:
         self.are_known: bool = known is not None
         """Whether that is known before a row is read."""
         self._kept = known or _as_it_is
+        one, other = (self._stored(type_, values.dialect, each) for each in _IN_TURN)
+        self.are_told_apart: bool = not coarse and one != other
+        """Whether two messages in turn come at times of which the column keeps another one each."""
+
+    def _stored(self, type_: TypeEngine[Any], dialect: Dialect, at: datetime) -> Any:
+        return Passage(type_, dialect).stored(self._codec.encode(self._kept(at)))
 
     def cell(self, at: datetime) -> Any:
         """Return a time as a row has it, before it is read."""
@@ -461,8 +475,8 @@ class Parts(OfStatus, OfIds):
         self.mapping = mapping
         self.detected = detected
         self.rule: UniqueRule = detected.rule
-        self.values: Values = Values(mapping, dialect)
-        self.times: Times = Times(self.values, detected.digits)
+        self.values: Values = Values(mapping, dialect, detected.stripped)
+        self.times: Times = Times(self.values, detected.digits, coarse=detected.coarse)
         self.columns: list[ColumnElement[Any]] = [self.cell(field) for field in self.values.fields]
         """The columns of a ticket, in the order of the fields."""
         self.returned: list[ColumnElement[Any]] = self._returned()

@@ -25,7 +25,7 @@ from ticketrouter.sqlalchemy.moves import Moves
 from ticketrouter.sqlalchemy.parts import Sent
 from ticketrouter.sqlalchemy.statements import Statements
 from ticketrouter.sqlalchemy.transactions import is_autocommit
-from ticketrouter.wording import passing
+from ticketrouter.wording import Code, Wording, passing
 
 ROUNDS = 3
 """How often something is tried before it is believed that the table itself refuses it."""
@@ -144,9 +144,20 @@ class Refusals:
 
     def of_new_left_out(self) -> LeftOutError:
         """Return the error for a new row that does not exist for the desk."""
-        return self.left_out(
-            "a new row", "give these columns in on_create what it asks; the row is not there"
-        )
+        where, mapping = self.statements.mapping.where, self.statements.mapping
+        asked = frozenset() if where is None else where.columns
+        of_ticket = {
+            column.name for field, column in mapping.columns.items() if field not in {"user_id", "queue_id"}
+        }
+        advice: list[str | Code] = []
+        if others := sorted(asked - of_ticket):
+            advice += ["give ", ", ".join(others), " in ", Code("on_create", "on_create"), " what it asks; "]
+        if own := sorted(asked & of_ticket):
+            told = ", ".join(own)
+            advice += [
+                f"{told} is what a new ticket itself has, which nothing else can say: have it allow that; "
+            ]
+        return self.left_out("a new row", Wording(*advice, "the row is not there"))
 
     def of_attempt(
         self, attempt: Callable[[], Ticket | None], key: TicketKey, besides: Ticket | None = None
@@ -269,7 +280,10 @@ class Refusals:
         where = self.statements.mapping.where
         asked = ", ".join(sorted(where.columns)) if where is not None else ""
         return LeftOutError(
-            f"{what} of {self._table} does not meet the row condition, `where`, which asks {asked}: {advice}"
+            f"{what} of {self._table} does not meet the row condition, `",
+            Code("where", "where"),
+            f"`, which asks {asked}: ",
+            advice,
         )
 
     @property

@@ -7,7 +7,8 @@ condition's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from attrs import frozen
@@ -16,7 +17,12 @@ from sqlalchemy import (
     ClauseElement,
     Column,
     ColumnElement,
+    DateTime,
     Dialect,
+    Integer,
+    Interval,
+    Numeric,
+    String,
     Table,
     TextClause,
     and_,
@@ -24,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import coercions, operators, roles, visitors
-from sqlalchemy.sql.elements import BooleanClauseList, ClauseList, ColumnClause, Grouping
+from sqlalchemy.sql.elements import BooleanClauseList, Cast, ClauseList, ColumnClause, Extract, Grouping
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import Alias, SelectBase
 from sqlalchemy.sql.util import ClauseAdapter, _deep_deannotate
@@ -33,7 +39,12 @@ from sqlalchemy.util import immutabledict
 
 from ticketrouter.checks import printable
 from ticketrouter.errors import shown
+from ticketrouter.sqlalchemy.columns import MappingError
 from ticketrouter.sqlalchemy.conditions import Kind, NotUnderstoodError, Token, tokens
+from ticketrouter.sqlalchemy.storage import storage_of
+
+OPAQUE = "has a sub-query, a text, or a function that may give another value of the same row"
+"""Why nothing is proved of a condition."""
 
 
 class UnfitConditionError(Exception):
@@ -48,7 +59,8 @@ class RowCondition:
         table: the table.
         clause: the condition, about the table's own columns.
         columns: the names of the columns that it asks.
-        is_opaque: whether it has a sub-query, or a text, of which no database proves anything.
+        is_opaque: whether it has a sub-query, a text, or what may change while its row does not: no database takes
+            that for the condition of an index, or proves anything of it.
         said: what it says, as a value: its text.
     """
 
@@ -69,7 +81,7 @@ class RowCondition:
         _check_values(clause)
         inner = list(_outside_of_selects(clause))
         _check_columns(table, inner)
-        is_opaque = has_text or any(isinstance(each, SelectBase) for each in inner)
+        is_opaque = has_text or any(isinstance(each, SelectBase) or _may_change(each) for each in inner)
         columns = _asked(table, clause)
         if not columns:
             raise UnfitConditionError(
@@ -87,6 +99,7 @@ class RowCondition:
         Args:
             dialect: one whose SQL is for people, as per cent signs are doubled when a statement is made.
         """
+        _check_zones(self.clause, dialect)
 
         def constant(element: Any, **_: Any) -> Any:
             if not isinstance(element, BindParameter):
@@ -103,10 +116,12 @@ class RowCondition:
             dialect: as of `written`.
             name: what stands for a column of that name.
         """
+        _check_zones(self.clause, dialect)
         return _sql(self._named(self.clause.self_group(against=operators.and_), name), dialect)
 
     def parts(self, dialect: Dialect, name: Callable[[str], str]) -> list[str]:
         """Return the conditions that are all true where it is, as `sql` does it."""
+        _check_zones(self.clause, dialect)
         return [_sql(self._named(each, name), dialect) for each in _all_of(self.clause)]
 
     def about(self, column: Column[Any], dialect: Dialect, name: str) -> list[str]:
@@ -204,6 +219,59 @@ def _is_of_the_row(clause: Any) -> bool:
 def _waits_for(clause: Any, id_: Column[Any]) -> bool:
     selects = (each for each in visitors.iterate(clause) if isinstance(each, SelectBase))
     return any(id_ is each for select in selects for each in visitors.iterate(select))
+
+
+_STEADY = frozenset(
+    [
+        "abs",
+        "coalesce",
+        "char_length",
+        "ifnull",
+        "length",
+        "lower",
+        "ltrim",
+        "mod",
+        "nullif",
+        "replace",
+        "round",
+        "rtrim",
+        "substr",
+        "substring",
+        "trim",
+        "upper",
+    ]
+)
+"""The functions that give one value of one row at any time, on each database."""
+_PLAIN = (Integer, String, Numeric, Boolean)
+
+
+def _may_change(element: Any) -> bool:
+    """Tell whether a part of a condition may be another one later, or in another session, of the same row."""
+    match element:
+        case FunctionElement():
+            return str(getattr(element, "name", "")).lower() not in _STEADY
+        case Cast():
+            return not (isinstance(element.type, _PLAIN) and isinstance(element.clause.type, _PLAIN))
+        case Extract():
+            return True
+        case _:
+            return isinstance(getattr(element, "type", None), Interval)
+
+
+def _check_zones(clause: Any, dialect: Dialect) -> None:
+    """Raise for a time that a database takes for another one, as it has a zone where its column has none, or the reverse."""
+    for element in visitors.iterate(clause):
+        if not isinstance(element, BindParameter) or not isinstance(element.type, DateTime):
+            continue
+        keeps_zone = element.type.timezone and storage_of(dialect).keeps_zones
+        for value in _values_of(element):
+            if isinstance(value, datetime) and (value.tzinfo is not None) is not keeps_zone:
+                has, advice = (
+                    ("a", "with its zone") if keeps_zone else ("no", "without, as the column has it")
+                )
+                raise MappingError(
+                    f"where has the time {value.isoformat()} beside a column that keeps {has} zone here: give it {advice}"
+                )
 
 
 def _asked(table: Table, clause: Any) -> frozenset[str]:
@@ -315,6 +383,11 @@ def _check_given(clause: Any) -> None:
             raise UnfitConditionError(f"has a value that is not given, {each.key}: pass the value itself")
 
 
+def _values_of(element: BindParameter[Any]) -> Iterable[Any]:
+    value: Any = element.value
+    return value if isinstance(value, list | tuple | set | frozenset) else [value]
+
+
 def _check_values(clause: Any) -> None:
     _check_given(clause)
     for each in visitors.iterate(clause):
@@ -322,8 +395,11 @@ def _check_values(clause: Any) -> None:
             continue
         if each.expanding and not each.value:
             raise UnfitConditionError("has an empty list, of which nothing is true: leave it out")
-        values = each.value if isinstance(each.value, list | tuple | set | frozenset) else [each.value]
-        for value in values:
+        for value in _values_of(each):
+            if isinstance(value, bytes | bytearray | memoryview):
+                raise UnfitConditionError(
+                    "has bytes, whose literal is another one on each database: ask for a text or a number"
+                )
             if isinstance(value, str) and ("\\" in value or not value.isprintable()):
                 raise UnfitConditionError(
                     f"has the text {printable(repr(value))}: one with a backslash, or with what cannot be printed, is "

@@ -18,9 +18,11 @@ from ticketrouter.sqlalchemy.columns import KEY, MappingError
 from ticketrouter.sqlalchemy.facts import ColumnFacts, Detected, Index, Reach
 from ticketrouter.sqlalchemy.faults import translated
 from ticketrouter.sqlalchemy.filling import check_fields, check_there, facts_of, needed
+from ticketrouter.sqlalchemy.fit_types import check_types
 from ticketrouter.sqlalchemy.fit_words import check_words, met_words
 from ticketrouter.sqlalchemy.ids import proved_index_of_ids
 from ticketrouter.sqlalchemy.mapping import TicketMapping, check_place
+from ticketrouter.sqlalchemy.row_condition import OPAQUE
 
 
 @frozen
@@ -97,21 +99,30 @@ def detect_all(connection: Connection, mapping: TicketMapping) -> Detected:
     """
     found = tuple(indexes(connection, mapping))
     if found:
-        check_there(mapping, found[0].table)
+        check_there(mapping, found[0].table, by_case=catalogue_of(connection).tells_cases)
     of_ids = proved_index_of_ids(mapping, found)
     check_fields(mapping, of_ids.table)
+    check_types(mapping, of_ids.table, connection.dialect)
     check_words(connection, mapping, of_ids.table)
     unique = frozenset(index.bare for index in found if index.unique)
     named = catalogue_of(connection).named(of_ids)
+    last_change = facts_of(of_ids.table, mapping.last_change)
     return evolve(
         _detected(connection, mapping, found),
         of_ids=named,
         unique=unique,
         needed=needed(mapping, of_ids.table),
-        digits=_digits(mapping, of_ids),
+        digits=None if last_change is None else last_change.digits,
+        coarse=last_change is not None and last_change.coarse,
         merged=merged(connection.dialect, mapping, of_ids.table),
         met=met_words(connection, mapping, of_ids.table),
+        stripped=_stripped(mapping, of_ids.table),
     )
+
+
+def _stripped(mapping: TicketMapping, facts: Mapping[str, ColumnFacts]) -> frozenset[str]:
+    there = {field: facts_of(facts, column) for field, column in mapping.columns.items()}
+    return frozenset(field for field, found in there.items() if found is not None and found.strips)
 
 
 def merged(dialect: Dialect, mapping: TicketMapping, facts: Mapping[str, ColumnFacts]) -> frozenset[str]:
@@ -122,11 +133,6 @@ def merged(dialect: Dialect, mapping: TicketMapping, facts: Mapping[str, ColumnF
         for field, found in there.items()
         if found is not None and found.merges and keeps_to_the_letter(mapping.columns[field].type, dialect)
     )
-
-
-def _digits(mapping: TicketMapping, index: Index) -> int | None:
-    found = index.table.get(mapping.last_change.name)
-    return None if found is None else found.digits
 
 
 def detect(connection: Connection, mapping: TicketMapping) -> Detected:
@@ -267,7 +273,7 @@ def _with_rule(mapping: TicketMapping, judged: Judged, words: frozenset[str] | N
         )
     for_ever = words is None or mapping.statuses.closed in words
     if mapping.where is not None and mapping.where.is_opaque:
-        why = "of the row condition, `where`, nothing can be proved, as it has a sub-query or a text"
+        why = f"of the row condition, `where`, nothing can be proved, as it {OPAQUE}"
         return evolve(judged, why=why, for_ever=for_ever)
     connection = mapping.columns.get("connection_id")
     if connection is not None and connection.name not in index.plain_columns:

@@ -20,6 +20,7 @@ from ticketrouter.sqlalchemy.columns import KEY
 from ticketrouter.sqlalchemy.facts import Index
 from ticketrouter.sqlalchemy.mapping import TicketMapping
 from ticketrouter.sqlalchemy.names import Names, bare, laid_out, plain_dialect, unreadable
+from ticketrouter.sqlalchemy.row_condition import OPAQUE
 
 COMMENT = "--"
 """What a line that is no statement begins with."""
@@ -84,6 +85,15 @@ class StepWriter(ABC):
         """Write the unique rule."""
         over = f"({', '.join(self.key())}) WHERE {self.active}"
         return self.index_step(ONE_ACTIVE, "UNIQUE INDEX", self.index("one_active"), over)
+
+    def no_rule(self) -> Step:
+        """Write why there is no unique rule, where there can be none."""
+        return Step(
+            f"No rule: the row condition, `where`, {OPAQUE}, so no index can have it; contacts are locked instead.",
+            "",
+            (),
+            (),
+        )
 
     def without(self, index: Index) -> Step:
         """Write the end of an index."""
@@ -164,7 +174,7 @@ class StepWriter(ABC):
 
     @property
     def can_have_rule(self) -> bool:
-        """Whether there is an index for the rule: nothing is proved of a condition with a sub-query or a text."""
+        """Whether there is an index for the rule: a row condition may be such that none can have it."""
         return self.mapping.where is None or not self.mapping.where.is_opaque
 
     def again(self, index: Index, beginning: str = "") -> str:

@@ -31,7 +31,7 @@ from ticketrouter.sqlalchemy.codecs import NO_WORD, Passage, as_word
 from ticketrouter.sqlalchemy.schema import quoted
 from ticketrouter.sqlalchemy.storage import Storage, storage_of
 from ticketrouter.sqlalchemy.stored_status import Constant, NotStorableError, StoredStatus
-from ticketrouter.sqlalchemy.types import bare, is_bytes, of_dialect
+from ticketrouter.sqlalchemy.types import bare, is_bytes, is_set, of_dialect
 
 
 class StoredWords(StoredStatus):
@@ -64,6 +64,13 @@ class StoredWords(StoredStatus):
         """Whether each word is stored as it is, in a type that nobody has decorated."""
         plain = isinstance(of_dialect(self.type, self._dialect), String)
         return plain and all(word is value for word, value in self._values.items())
+
+    @staticmethod
+    def keeps(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+        """Tell whether a column of a type keeps statuses at all, whichever they are."""
+        there = bare(type_, dialect)
+        is_known = isinstance(there, Integer | Boolean | String | Uuid) or is_bytes(type_, dialect)
+        return is_known and not is_set(there)
 
     @property
     def are_texts(self) -> bool:

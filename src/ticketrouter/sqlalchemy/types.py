@@ -39,6 +39,8 @@ from sqlalchemy import (
     func,
     literal_column,
 )
+from sqlalchemy.dialects.mysql import SET
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.sql.elements import Null
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -52,6 +54,18 @@ def of_dialect(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
     """Return the type that a column has with a dialect: it may have a variant for it."""
     variants: Mapping[str, TypeEngine[Any]] = getattr(type_, "_variant_mapping", {})
     return variants.get(dialect.name, type_)
+
+
+def undomained(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return what a domain of PostgreSQL is over, by which its values can be compared; another type as it is."""
+    while isinstance(type_, DOMAIN):
+        type_ = type_.data_type
+    return type_
+
+
+def is_set(type_: TypeEngine[Any]) -> bool:
+    """Tell whether a column of a type gives a set of words for each row, where a ticket has one."""
+    return isinstance(type_, SET)
 
 
 def bare(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:

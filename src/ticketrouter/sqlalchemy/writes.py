@@ -7,7 +7,7 @@ it leaves: who was slower meets no row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -41,9 +41,6 @@ REOPENED = ("status", "user_id", "queue_id", "closed_at", *JOINED)
 FILLED_BY_HOSTS = ("id", "user_id", "queue_id")
 """The fields that a host's `new_id` and `on_create` may fill in a new row."""
 
-_MILLISECONDS = 3
-"""How many digits of a second they are."""
-
 
 class Writes:
     """The writes of one ticket.
@@ -72,7 +69,7 @@ class Writes:
         self._accept = self._build_accept()
         self._close = self._build_close()
         self._close_as_seen: Any = None
-        if self._values.timed and (self._values.counts or not self._keeps_whole_seconds):
+        if self._values.timed and (self._values.counts or parts.times.are_told_apart):
             self._close_as_seen = self._build_close(*self._unchanged())
         self._transfer: Any = self._build_transfer() if "connection_id" in self._mapping.columns else None
         self._discard = delete(self._mapping.table).where(*parts.all_are("company_id", "id"))
@@ -352,19 +349,10 @@ class Writes:
             seen["b_seen_unread"] = self._values.encoded("unread_messages", decision.ticket.unread_messages)
         return self._close_as_seen, values | seen
 
-    @property
-    def _keeps_whole_seconds(self) -> bool:
-        """Whether two messages in turn easily come at one time, as far as the column of the last change keeps it."""
-        changed_at = self._mapping.columns["updated_at"]
-        if isinstance(self._values.bare(changed_at.type), Integer):
-            return self._mapping.epoch >= timedelta(seconds=1)
-        digits = self._parts.detected.digits
-        return digits is not None and digits < _MILLISECONDS
-
     def _untold(self) -> MappingError:
         what, advice = "has no column for updated_at", "a time that each message moves"
         if self._values.timed:
-            what = f"keeps whole seconds in {self._mapping.columns['updated_at'].name}, and has no count"
+            what = f"keeps no milliseconds in {self._mapping.columns['updated_at'].name}, and has no count"
             advice = "a time of milliseconds or less, or unread_messages with a count"
         return MappingError(
             f"{self._mapping.table.fullname} {what}, so nobody can tell whether a message has joined a ticket since it "

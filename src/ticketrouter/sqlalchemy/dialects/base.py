@@ -13,7 +13,17 @@ from attrs import frozen
 from sqlalchemy import Connection, Dialect, Engine
 
 from ticketrouter.sqlalchemy.error_codes import Errors, Left, Row
-from ticketrouter.sqlalchemy.facts import NO_WAYS, ByIndex, ColumnFacts, Detected, Index, Place, Reach, Ways
+from ticketrouter.sqlalchemy.facts import (
+    NO_WAYS,
+    ByIndex,
+    ColumnFacts,
+    Detected,
+    Index,
+    Kept,
+    Place,
+    Reach,
+    Ways,
+)
 from ticketrouter.sqlalchemy.mapping import TicketMapping
 from ticketrouter.sqlalchemy.names import Names
 from ticketrouter.sqlalchemy.statements import Statements
@@ -41,12 +51,14 @@ class Catalogue:
         place: asks, by one look-up, where a connection is: what the name of the table stands for, and what it is like;
             raises MappingError if there is no such table.
         reaches: tells which rows each of some indexes has, of which there is one at least, each with a condition.
+        kept: tells, of those of some tables of a schema that are there, what the columns of each keep, by name.
         last_number: gives the last id that was given out, where that is known; None: ids do not run out.
         check: raises MappingError for a table that no statement of ours may be sent to.
         by_index: tells how to look by the rule's index, where a look must name it.
         ways: chooses by which of the indexes of a tickets table locking statements go.
         named: gives the name by which a statement is told to find rows by an index, as SQL.
         hint: gives what makes a statement of a plan do so, behind the name of the table.
+        tells_cases: whether two names of columns may differ in case alone.
         has_elsewhere: tells whether a table that the place does not have is found all the same.
     """
 
@@ -55,6 +67,7 @@ class Catalogue:
     words: Callable[[Connection, TicketMapping, Mapping[str, ColumnFacts], list[str]], list[str]]
     place: Callable[[Connection, TicketMapping], Place]
     reaches: Callable[[Connection, TicketMapping, Sequence[Index]], list[Reach]]
+    kept: Callable[[Connection, str | None, Sequence[str]], Mapping[str, Mapping[str, Kept]]]
     last_number: Callable[[Connection, TicketMapping], int | None] | None = None
     check: Callable[[Connection, TicketMapping], None] = _any_table
     by_index: Callable[[Connection, TicketMapping, Index | None], ByIndex | None] = (
@@ -63,6 +76,7 @@ class Catalogue:
     ways: Callable[[TicketMapping, Iterable[Index]], Ways] = _no_ways
     named: Callable[[Index], str] = lambda index: index.sql
     hint: Callable[[Index], str] = lambda _: ""
+    tells_cases: bool = False
     has_elsewhere: Callable[[Connection, str, str | None], bool] = lambda _connection, _table, _schema: False
 
 

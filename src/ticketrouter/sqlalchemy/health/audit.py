@@ -14,7 +14,7 @@ from attrs import evolve
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SAWarning
 
-from ticketrouter.sqlalchemy.catalogue import columns, indexes
+from ticketrouter.sqlalchemy.catalogue import catalogue_of, columns, indexes
 from ticketrouter.sqlalchemy.columns import MappingError
 from ticketrouter.sqlalchemy.dialects import database_of
 from ticketrouter.sqlalchemy.dialects.base import Level
@@ -93,7 +93,7 @@ def audit(
         warnings.simplefilter("ignore", SAWarning)
         tell(0, _FIRST[0])
         facts = columns(connection, mapping)
-        check_there(mapping, facts)
+        check_there(mapping, facts, by_case=catalogue_of(connection).tells_cases)
         unfit = tuple(unfit_words(connection, mapping, facts))
         try:
             return _audited(connection, mapping, max(examples, 0), tell, facts, unfit)

@@ -14,18 +14,27 @@ from sqlalchemy.dialects import mysql
 from ticketrouter.model import UniqueRule
 from ticketrouter.sqlalchemy.catalogue import reaches
 from ticketrouter.sqlalchemy.columns import KEY, full_name
+from ticketrouter.sqlalchemy.companions import misfits
 from ticketrouter.sqlalchemy.dialects.base import Level
 from ticketrouter.sqlalchemy.facts import IGNORED, Index
 from ticketrouter.sqlalchemy.filling import left_empty
+from ticketrouter.sqlalchemy.fit_types import misdeclared
 from ticketrouter.sqlalchemy.health.findings import Check, Observation, View, plain, said
 from ticketrouter.sqlalchemy.ids import index_of_ids, what_is_not_proved, what_proves_it
 from ticketrouter.sqlalchemy.mapping import TicketMapping
 from ticketrouter.sqlalchemy.names import bare
+from ticketrouter.sqlalchemy.row_condition import OPAQUE
 from ticketrouter.sqlalchemy.rules import STRICTNESS, Judged
 from ticketrouter.sqlalchemy.schema import ANCHORS_SUFFIX, anchors_name
 from ticketrouter.wording import ACTIVE, Wording
 
-_BUILD = "`ticketrouter schema` prints the index on active tickets"
+
+def _build(view: View) -> str:
+    """Say how the rule is made, or why it cannot be."""
+    where = view.mapping.where
+    if where is None or not where.is_opaque:
+        return "`ticketrouter schema` prints the index on active tickets"
+    return f"write `where` so that an index can have it: it {OPAQUE}"
 
 
 # --- the unique rule -----------------------------------------------------------------------------------------
@@ -50,7 +59,7 @@ def unique_rule(view: View) -> tuple[UniqueRule | None, list[Observation]]:
                 Check.UNIQUE_RULE,
                 Level.FINDING,
                 "nothing in the database forbids a second active ticket of a contact on one connection",
-                f"{_BUILD}; until it is there the library has to lock instead",
+                f"{_build(view)}; until there is one the library has to lock instead",
             )
         )
     seen += _nullable(view)
@@ -93,7 +102,7 @@ def _of_rule(view: View, judged: Judged) -> Observation:
             told = "allows one active ticket per contact: a message on a second connection has no place"
         case _:
             told = "allows one ticket for ever per contact: a message on a second connection has no place"
-    advice = f"{_BUILD}, and how to drop this one"
+    advice = f"{_build(view)}, and how to drop this one"
     return Observation(Check.UNIQUE_RULE, Level.FINDING, f"{name} {told}", advice, 1, (_told(judged.index),))
 
 
@@ -135,18 +144,22 @@ def _said_of(view: View, judged: Judged, *, ruled: bool) -> tuple[Level, str, st
         return (
             Level.FINDING,
             "has the status in it: a ticket cannot be closed where a closed one of its key is there already",
-            f"drop it before `ticketrouter repair`; {_BUILD}",
+            f"drop it before `ticketrouter repair`; {_build(view)}",
         )
     if judged.for_ever:
         return (
             Level.FINDING,
             f"leaves no room for a second ticket once the first is closed, and is no rule: {judged.why}",
-            f"{_BUILD}, and how to drop this one",
+            f"{_build(view)}, and how to drop this one",
         )
     no_rule = f"is no rule on active tickets: {judged.why}"
     if ruled:
         return Level.NOTE, no_rule, ""
-    return Level.FINDING, no_rule, f"{_BUILD}; it must be over the key alone, and about the status alone"
+    return (
+        Level.FINDING,
+        no_rule,
+        f"{_build(view)}; it must be over the key alone, and about the status alone",
+    )
 
 
 def _lie(mapping: TicketMapping, index: Index) -> str:
@@ -228,6 +241,8 @@ def companion_tables(view: View, rule: UniqueRule | None) -> Iterator[Observatio
     yield _message_ids(view, there)
     if rule is UniqueRule.NONE:
         yield from _anchors(view, there)
+    for each in misfits(view.connection, view.mapping, with_anchors=rule is UniqueRule.NONE):
+        yield Observation(Check.COMPANION_TABLES, Level.FINDING, each.told, each.advice)
 
 
 def _message_ids(view: View, there: Inspector) -> Observation:
@@ -295,6 +310,9 @@ def columns(view: View) -> Iterator[Observation]:
     for each in left_empty(view.mapping, view.facts):
         example = {"column": each.column}
         yield Observation(Check.COLUMNS, Level.FINDING, each.told, each.advice, 1, (example,))
+    for wrong in misdeclared(view.mapping, view.facts, view.connection.dialect):
+        level = Level.FINDING if wrong.is_sure else Level.NOTE
+        yield Observation(Check.COLUMNS, level, wrong.told, wrong.advice, 1, ({"column": wrong.column},))
     for unfit in view.unfit:
         examples = tuple({"status": word} for word in unfit.words)
         yield Observation(

@@ -63,7 +63,7 @@ def schema_steps(
     return (
         *([writer.companions()] if tables else []),
         writer.by_contact(),
-        *([writer.one_active()] if writer.can_have_rule else []),
+        writer.one_active() if writer.can_have_rule else writer.no_rule(),
         *(writer.without(index) for index in old),
     )
 
@@ -106,7 +106,7 @@ def missing_steps(connection: Connection, mapping: TicketMapping) -> tuple[Step,
         # Before an old index goes that a foreign key of MariaDB may have relied on.
         *([] if by_contact else [writer.by_contact(takes_place=False)]),
         *(writer.without(index) for index in first),
-        *([] if has_rule or not writer.can_have_rule else [writer.one_active()]),
+        *([] if has_rule else [writer.one_active() if writer.can_have_rule else writer.no_rule()]),
         *(writer.without(index) for index in old if index not in first),
     )
 
@@ -181,7 +181,7 @@ def _written(number: int, step: Step) -> str:
     return "\n".join(
         (
             commented(f"{number}. {step.title}"),
-            commented(step.locks, indent="    "),
+            *((commented(step.locks, indent="    "),) if step.locks else ()),
             *(() if step.in_transaction else ("--    Not inside a transaction.",)),
             *(_ended(statement) for statement in step.up),
             *_way_back(step),
@@ -191,6 +191,8 @@ def _written(number: int, step: Step) -> str:
 
 
 def _way_back(step: Step) -> list[str]:
+    if not step.down:
+        return []
     statements = [_ended(statement) for statement in step.down]
     shown = [commented(statement, indent="   ") for statement in statements]
     exact = all(line.isprintable() for statement in statements for line in statement.split("\n"))

@@ -16,7 +16,7 @@ from attrs import frozen
 from sqlalchemy import ColumnElement, Connection, Integer, func, literal_column, or_, select
 
 from ticketrouter.model import UniqueRule
-from ticketrouter.sqlalchemy.catalogue import indexes
+from ticketrouter.sqlalchemy.catalogue import catalogue_of, indexes
 from ticketrouter.sqlalchemy.codecs import EPOCH
 from ticketrouter.sqlalchemy.columns import MappingError
 from ticketrouter.sqlalchemy.faults import translated
@@ -89,7 +89,7 @@ def plan_repair(
             raise MappingError("a plan is read in one transaction: use a connection without AUTOCOMMIT")
         found = tuple(indexes(connection, mapping))
         if found:
-            check_there(mapping, found[0].table)
+            check_there(mapping, found[0].table, by_case=catalogue_of(connection).tells_cases)
         proved_index_of_ids(mapping, found)
         judged = tuple(judged_indexes(connection, mapping, found))
         _check_that_closing_is_allowed(judged)

@@ -161,7 +161,12 @@ def check_kept(here: Here, decision: Write) -> None:
         raise MappingError(
             f"{name} has no column for the agent, and a ticket is to be given to {agent!r}: name the column, as in ",
             passing("user_id", '"..."'),
-            ", or give it to nobody, as `open` does without a user_id",
+            ", or "
+            + (
+                f"set the status {here.statuses.accepted!r} by an UPDATE of your own, as a desk without agents does"
+                if isinstance(decision, Accept)
+                else "give it to nobody, as `open` does without a user_id"
+            ),
         )
     if queue is not None and "queue_id" not in columns:
         raise MappingError(

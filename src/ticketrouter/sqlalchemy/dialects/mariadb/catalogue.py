@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
 from attrs import evolve
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import DBAPIError
 
 from ticketrouter.sqlalchemy.columns import KEY, MappingError
@@ -27,6 +28,7 @@ from ticketrouter.sqlalchemy.facts import (
     ByIndex,
     ColumnFacts,
     Index,
+    Kept,
     Place,
     Ways,
     companion_names,
@@ -49,11 +51,15 @@ PRIMARY = "PRIMARY"
 
 
 _IN_SCHEMA = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name"
+_MOMENTS = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
+"""In winter and in summer, whichever comes first: a zone that agrees with another one in both is the same to us."""
 _COLUMNS = (
     "SELECT column_name, generation_expression, data_type, collation_name, is_nullable, column_default, extra, "  # noqa: S608
     # What is not cut off is rounded, by whichever session writes.
     "column_type, character_maximum_length, "
-    "IF(datetime_precision < 6 AND FIND_IN_SET('TIME_ROUND_FRACTIONAL', @@sql_mode), NULL, datetime_precision) "
+    "IF(datetime_precision < 6 AND FIND_IN_SET('TIME_ROUND_FRACTIONAL', @@sql_mode), NULL, datetime_precision), "
+    f"{', '.join(f'FROM_UNIXTIME({int(moment.timestamp())})' for moment in _MOMENTS)}, "
+    "datetime_precision < 3, IF(@@time_zone = 'SYSTEM', @@system_time_zone, @@time_zone) "
     f"FROM information_schema.columns {_IN_SCHEMA} = :table ORDER BY ordinal_position"
 )
 _TRIGGERS = (
@@ -102,8 +108,16 @@ def _columns(connection: Connection, mapping: TicketMapping) -> Mapping[str, Col
     return MappingProxyType(found)
 
 
+_UNFIT: Mapping[str, tuple[str, str]] = {
+    "bit": (
+        "is a BIT in the database, which drivers give as bytes",
+        "make it a TINYINT(1), which keeps the same 0 and 1: ALTER TABLE ... MODIFY",
+    )
+}
+
+
 def _facts(column: Any, triggers: str) -> ColumnFacts:
-    name, expression, type_, collation, is_nullable, default, extra, whole, longest, digits = column
+    name, expression, type_, collation, is_nullable, default, extra, whole, longest, *_ = column
     nullable = is_nullable == "YES"
     bits = _NUMBERS.get(type_)
     return ColumnFacts(
@@ -111,8 +125,10 @@ def _facts(column: Any, triggers: str) -> ColumnFacts:
         type_,
         collation,
         merges=collation is not None and not collation.endswith("_nopad_bin"),
+        strips=type_ == "char",
+        unfit=_UNFIT.get(type_, ()),
         words=tuple(each.replace("''", "'") for each in re.findall(r"'((?:[^']|'')*)'", whole))
-        if type_ == "enum"
+        if type_ in {"enum", "set"}
         else (),
         generated=expression or None,
         nullable=nullable,
@@ -123,10 +139,23 @@ def _facts(column: Any, triggers: str) -> ColumnFacts:
         or bool(expression)
         or "auto_increment" in extra
         or is_set_by(triggers, name),
-        digits=digits,
+        **_of_time(column),
         longest=None if longest is None else int(longest),
         numbers=None if bits is None else _range(bits, unsigned="unsigned" in whole),
     )
+
+
+def _of_time(column: Any) -> dict[str, Any]:
+    """Return what a column keeps of a time, and in whose zone."""
+    *_, digits, winter, summer, coarse, zone = column
+    here = zip((moment.replace(tzinfo=None) for moment in _MOMENTS), (winter, summer), strict=True)
+    return {
+        "digits": digits,
+        "coarse": bool(coarse),
+        "clock": tuple(here) if column.data_type == "timestamp" else (),
+        "session_zone": zone,
+        "by_clock": "current_timestamp" in f"{column.column_default} {column.extra}".lower(),
+    }
 
 
 def _range(bits: int, *, unsigned: bool) -> tuple[int, int]:
@@ -313,12 +342,35 @@ def _best(mapping: TicketMapping, found: Iterable[Index], field: str) -> str | N
     return None if best is None else best.sql
 
 
+_KEPT = text(
+    "SELECT table_name, column_name, column_type, data_type, collation_name, character_maximum_length "
+    "FROM information_schema.columns WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name IN :tables"
+).bindparams(bindparam("tables", expanding=True))
+
+
+def _kept(
+    connection: Connection, schema: str | None, tables: Sequence[str]
+) -> Mapping[str, Mapping[str, Kept]]:
+    found: dict[str, dict[str, Kept]] = {}
+    for table, column, told, type_, collation, longest in connection.execute(
+        _KEPT, {"schema": schema, "tables": list(tables)}
+    ):
+        bits = _NUMBERS.get(type_)
+        kind = "number" if bits is not None else "text" if collation is not None else type_
+        numbers = None if bits is None else _range(bits, unsigned="unsigned" in told)
+        room = None if collation is None or longest is None else int(longest)
+        found.setdefault(table, {})[column] = Kept(told, kind, numbers, room, collation)
+    return found
+
+
 # --- places --------------------------------------------------------------------------------------------------
 
 _MARKS = (
     "SELECT 'database', DATABASE() UNION ALL "  # noqa: S608 - constants
     # What a session that has switched them off was told holds for no other.
     "SELECT 'foreign keys', @@foreign_key_checks UNION ALL "
+    # What its columns are said to keep, and in which zone, depends on both.
+    "SELECT 'session', CONCAT_WS(' ', @@time_zone, FIND_IN_SET('TIME_ROUND_FRACTIONAL', @@sql_mode)) UNION ALL "
     f"SELECT 'table', table_name FROM information_schema.tables {_IN_SCHEMA} IN (:table, :ids, :anchors) UNION ALL "
     "SELECT 'engine', CONCAT_WS(' ', engine, table_name) FROM information_schema.tables "
     f"{_IN_SCHEMA} IN (:table, :ids, :anchors) AND engine <> 'InnoDB' UNION ALL "
@@ -386,6 +438,7 @@ CATALOGUE = Catalogue(
     _words,
     _place,
     _READING.reaches,
+    _kept,
     _last_number,
     by_index=_by_index,
     ways=_ways,

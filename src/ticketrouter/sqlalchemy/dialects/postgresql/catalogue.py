@@ -16,6 +16,7 @@ from ticketrouter.sqlalchemy.dialects.postgresql.proofs import reach
 from ticketrouter.sqlalchemy.facts import (
     ColumnFacts,
     Index,
+    Kept,
     Place,
     Reach,
     companion_names,
@@ -161,6 +162,7 @@ def _facts(column: Any, names: Mapping[int, str]) -> ColumnFacts:
         deterministic=column.deterministic,
         merges=not column.deterministic or column.kept == "citext",
         pads=column.kept == "bpchar",
+        folds=column.kept == "citext",
         words=tuple(column.words),
         category=column.typcategory,
         generated=column.generated,
@@ -220,10 +222,37 @@ def _unfit(row: Any) -> str:
     return ""
 
 
+_KEPT = (
+    "SELECT n.number, a.attname, format_type(a.atttypid, a.atttypmod) AS told, "
+    "CASE WHEN b.typcategory IN ('N', 'S') THEN CAST(b.typcategory AS text) ELSE CAST(b.typname AS text) END AS kind, "
+    "CAST(b.typname AS text) AS kept, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS typmod "
+    "FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS n(name, number) "
+    "JOIN pg_attribute a ON a.attrelid = to_regclass(n.name) JOIN pg_type t ON t.oid = a.atttypid "
+    "JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END "
+    "WHERE a.attnum > 0 AND NOT a.attisdropped"
+)
+_KINDS: Mapping[str, str] = {"N": "number", "S": "text"}
+
+
+def _kept(
+    connection: Connection, schema: str | None, tables: Sequence[str]
+) -> Mapping[str, Mapping[str, Kept]]:
+    prefix = "" if schema is None else f"{quoted(connection, schema)}."
+    found: dict[str, dict[str, Kept]] = {}
+    names = [prefix + quoted(connection, table) for table in tables]
+    rows: Sequence[Any] = connection.execute(text(_KEPT), {"names": names}).all()
+    for row in rows:
+        longest = row.typmod - 4 if row.kept in {"varchar", "bpchar"} and row.typmod > 0 else None
+        kept = Kept(row.told, _KINDS.get(row.kind, row.kind), _NUMBERS.get(row.kept), longest)
+        found.setdefault(str(tables[row.number - 1]), {})[row.attname] = kept
+    return found
+
+
 # --- places --------------------------------------------------------------------------------------------------
 
 _MARKS = (
     "SELECT CAST(c.oid AS bigint), to_regclass(:ids) IS NOT NULL, to_regclass(:anchors) IS NOT NULL, "
+    "concat_ws(' ', CAST(to_regclass(:ids) AS oid), CAST(to_regclass(:anchors) AS oid)), "
     "concat_ws(' ', c.relkind, c.relrowsecurity, c.relforcerowsecurity, (SELECT string_agg(concat_ws(' ', g.oid, "
     "g.tgenabled), ',' ORDER BY g.oid) FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgtype & 7 = 7), "
     "(SELECT string_agg(CAST(k.oid AS text), ',' ORDER BY k.oid) FROM pg_constraint k WHERE k.conrelid = c.oid AND "
@@ -269,4 +298,4 @@ def _reaches(connection: Connection, mapping: TicketMapping, found: Sequence[Ind
     return [reach(connection, mapping, index) for index in found]
 
 
-CATALOGUE = Catalogue(_indexes, _columns, _words, _place, _reaches, _last_number)
+CATALOGUE = Catalogue(_indexes, _columns, _words, _place, _reaches, _kept, _last_number, tells_cases=True)

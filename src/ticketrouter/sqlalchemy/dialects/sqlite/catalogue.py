@@ -5,6 +5,7 @@ Law of this file: it reads what is there, and judges nothing.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -21,6 +22,7 @@ from ticketrouter.sqlalchemy.dialects.sqlite.plans import NAMES
 from ticketrouter.sqlalchemy.facts import (
     ColumnFacts,
     Index,
+    Kept,
     Place,
     companion_names,
     escaped,
@@ -367,6 +369,23 @@ def _words(
 
 _READING = Reading(NAMES.url, backslashes=False, functions=False, unclear_type=_unclear_type, words=_words)
 
+
+def _kept(
+    connection: Connection, schema: str | None, tables: Sequence[str]
+) -> Mapping[str, Mapping[str, Kept]]:
+    found: dict[str, dict[str, Kept]] = {}
+    asked = text(
+        "SELECT t.value, x.name, x.type FROM json_each(:tables) AS t, pragma_table_xinfo(t.value, :schema) AS x"
+    )
+    for table, column, type_ in connection.execute(
+        asked, {"tables": json.dumps(list(tables)), "schema": schema}
+    ):
+        affinity = _affinity(type_.upper())
+        kind = "text" if affinity == "TEXT" else "number" if affinity else ""
+        found.setdefault(table, {})[column] = Kept(type_, kind)
+    return found
+
+
 # --- places --------------------------------------------------------------------------------------------------
 
 
@@ -382,7 +401,7 @@ def _place(connection: Connection, mapping: TicketMapping) -> Place:
     values = {"table": mapping.table.name, "ids": ids, "anchors": anchors}
     rows = [tuple(row) for row in connection.execute(text(query), values)]
     tables = frozenset(found for kind, found, _ in rows if kind == "table") & frozenset(companions)
-    marks = tuple(sorted((row for row in rows if row[1] not in companions), key=str))
+    marks = tuple(sorted(rows, key=str))
     return Place(None, table_name(connection, mapping), marks, tables)
 
 
@@ -396,6 +415,7 @@ CATALOGUE = Catalogue(
     _words,
     _place,
     _READING.reaches,
+    _kept,
     check=_refuse_own_conflict_clause,
     has_elsewhere=_is_attached,  # it may be in another file
 )
