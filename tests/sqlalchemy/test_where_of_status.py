@@ -11,8 +11,8 @@ from sqlalchemy import Boolean, Column, DateTime, Enum, Integer, MetaData, Strin
 
 from tests.support.backends import ONE_PER_DATABASE, Backend, Databases, SqlStore, counted
 from tests.support.words import SLEEPERS
-from ticketrouter import InboundMessage, OnCollision, Policy, Reopen, StatusScheme, TicketRouter
-from ticketrouter.sqlalchemy import MappingError, TicketMapping
+from ticketrouter import InboundMessage, OnCollision, Policy, Reopen, StatusScheme, TicketRouter, UniqueRule
+from ticketrouter.sqlalchemy import MappingError, TicketMapping, detect_unique_rule
 from ticketrouter.sqlalchemy.health.ddl import missing_steps
 
 every_database = pytest.mark.parametrize("backend", ONE_PER_DATABASE, ids=lambda backend: backend.name)
@@ -184,19 +184,24 @@ def test_what_is_not_proved_costs_as_the_reference_says(
     databases: Databases, backend: Backend, name: str
 ) -> None:
     """Each write of what it asks two statements more, as it can be undone; and batches go one by one."""
-    costs = []
+    costs, rule = [], UniqueRule.NONE
     for where in (True, False):
         store = opened(databases, backend, mapping(NOT_PROVED[name], where=where))
+        if where:
+            with store.engine.connect() as connection:
+                rule = detect_unique_rule(connection, store.mapping)
         costs.append({act: cost for act, (cost, _) in acts(store, named=False).items()})
         store.dispose()
         databases.drop(store.url)
     looked_at, plain = costs
+    # MariaDB has no rule by what it cannot read, and then others are kept away by the anchor.
+    anchor = int(rule is UniqueRule.NONE)
 
     # The count is written by what reopens only, and the status is proved.
     more = (
         {"accept": 0, "close": 0, "reopen": 2}
         if name == "and a count"
-        else dict.fromkeys(("accept", "close", "reopen"), 2)
+        else {"accept": 2, "close": 2, "reopen": 2 + anchor}
     )
 
     assert more == {act: looked_at[act] - plain[act] for act in more}
