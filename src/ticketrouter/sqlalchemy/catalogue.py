@@ -33,8 +33,9 @@ def indexes(connection: Connection, mapping: TicketMapping) -> Iterable[Index]:
     Raises:
         MappingError: if the table is not there, the database is none that we know, or SQLAlchemy cannot send a name.
     """
+    catalogue = catalogue_of(connection)
     _check_names(connection, mapping)
-    return catalogue_of(connection).indexes(connection, mapping)
+    return catalogue.indexes(connection, mapping)
 
 
 def columns(connection: Connection, mapping: TicketMapping) -> Mapping[str, ColumnFacts]:
@@ -43,8 +44,9 @@ def columns(connection: Connection, mapping: TicketMapping) -> Mapping[str, Colu
     Raises:
         MappingError: if the table is not there, the database is none that we know, or SQLAlchemy cannot send a name.
     """
+    catalogue = catalogue_of(connection)
     _check_names(connection, mapping)
-    return catalogue_of(connection).columns(connection, mapping)
+    return catalogue.columns(connection, mapping)
 
 
 def reaches(connection: Connection, mapping: TicketMapping, found: Sequence[Index]) -> list[Reach]:
