@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import BigInteger, Column, Engine, String, Uuid, create_engine, text
+from sqlalchemy.exc import OperationalError
 
+from tests.sqlalchemy.conftest import Place
 from tests.sqlalchemy.test_odd_hosts import a_mapping, a_table, every_database
 from tests.support.backends import ONE_PER_DATABASE, Backend, Databases
 from ticketrouter import InboundMessage, Outcome, TicketRouter
 from ticketrouter.sqlalchemy import MappingError, SQLAlchemyTicketRepository, TicketMapping, configure_sqlite
+from ticketrouter.sqlalchemy.dialects import database_of
 from ticketrouter.sqlalchemy.health.audit import Check, audit
 
 MESSAGE = InboundMessage(1, "a", 10, message_id="m")
@@ -181,7 +185,7 @@ def test_a_companion_of_another_collation_is_told(databases: Databases) -> None:
             )
         with pytest.raises(
             MappingError,
-            match=r"ticket_id is of the type .* is one collation, utf8mb4_unicode_ci another, and",
+            match=r"ticket_id is of the type .* does not compare \w+ with utf8mb4_unicode_ci: it is that of another",
         ):
             resolved(engine, mapping)
         with engine.begin() as connection:
@@ -191,3 +195,44 @@ def test_a_companion_of_another_collation_is_told(databases: Databases) -> None:
         cured = resolved(engine, mapping)
 
     assert Outcome.CREATED is cured
+
+
+COLLATIONS = (
+    "utf8mb4_general_ci",
+    "utf8mb4_unicode_ci",
+    "utf8mb4_bin",
+    "utf8mb4_nopad_bin",
+    "utf8mb3_general_ci",
+    "latin1_swedish_ci",
+    "latin1_german1_ci",
+    "latin2_general_ci",
+)
+
+
+@pytest.mark.parametrize("database", ["mariadb"])
+def test_it_is_known_which_collations_are_compared(place: Place) -> None:
+    """The database is the oracle: what it compares is no reason to refuse a record that somebody has made."""
+    names = [f"of_{collation}" for collation in COLLATIONS]
+    with place.begin() as connection:
+        for name, collation in zip(names, COLLATIONS, strict=True):
+            set_ = collation.partition("_")[0]
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
+            connection.exec_driver_sql(
+                f"CREATE TABLE {name} (id VARCHAR(20) CHARACTER SET {set_} COLLATE {collation})"
+            )
+    mixes = database_of(place.engine.dialect).catalogue.mixes
+    for (one, first), (other, second) in product(zip(names, COLLATIONS, strict=True), repeat=2):
+        with place.begin() as connection:
+            if other == one:
+                continue
+            try:
+                connection.exec_driver_sql(f"SELECT 1 FROM {one} JOIN {other} ON {one}.id = {other}.id")
+                compared = True
+            except OperationalError as error:
+                assert "Illegal mix of collations" in str(error)  # noqa: PT017
+                compared = False
+
+        assert compared == mixes(first, second), (first, second)
+    with place.begin() as connection:
+        for name in names:
+            connection.exec_driver_sql(f"DROP TABLE {name}")

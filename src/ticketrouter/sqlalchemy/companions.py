@@ -101,9 +101,10 @@ def _wrong(
         if ids is None:
             continue
         why = _why(found, ids, Passage(column.type, connection.dialect))
-        if field == "id" and not why and found.collation != ids.collation:
-            # The others are compared with what is bound, and with no column.
-            why = f": {found.collation} is one collation, {ids.collation} another, and they are compared only where both have one"
+        mixes = database_of(connection.dialect).catalogue.mixes
+        # The others are compared with what is bound, and with no column.
+        if field == "id" and not why and not mixes(found.collation, ids.collation):
+            why = f": the database does not compare {found.collation} with {ids.collation}"
         if why:
             yield (
                 f"{table.fullname}.{name} is of the type {found.type}, and {mapping.table.fullname}.{column.name} "

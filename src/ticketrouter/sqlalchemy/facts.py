@@ -93,7 +93,7 @@ class Kept:
         kind: number, text, or the name of another kind; columns of two kinds are not compared. Empty: of any.
         numbers: the lowest and the highest whole number that it takes; None: it is not of such, or of any.
         longest: how many characters it takes; None: any number, or it is not of texts.
-        collation: by which it compares, where two of different ones cannot be compared.
+        collation: by which it compares, where not any two are compared with each other.
     """
 
     type: str

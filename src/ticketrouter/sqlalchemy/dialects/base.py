@@ -59,6 +59,7 @@ class Catalogue:
         named: gives the name by which a statement is told to find rows by an index, as SQL.
         hint: gives what makes a statement of a plan do so, behind the name of the table.
         tells_cases: whether two names of columns may differ in case alone.
+        mixes: tells whether it compares columns of two collations with each other.
         has_elsewhere: tells whether a table that the place does not have is found all the same.
     """
 
@@ -77,6 +78,7 @@ class Catalogue:
     named: Callable[[Index], str] = lambda index: index.sql
     hint: Callable[[Index], str] = lambda _: ""
     tells_cases: bool = False
+    mixes: Callable[[str | None, str | None], bool] = lambda _one, _other: True
     has_elsewhere: Callable[[Connection, str, str | None], bool] = lambda _connection, _table, _schema: False
 
 

@@ -363,6 +363,16 @@ def _kept(
     return found
 
 
+def _mixes(one: str | None, other: str | None) -> bool:
+    """Tell whether columns of two collations are compared: by the one of bytes, or as Unicode, which must be one of both."""
+    if one is None or other is None or one == other:
+        return True
+    character_sets = one.partition("_")[0], other.partition("_")[0]
+    if character_sets[0] == character_sets[1]:
+        return one.endswith("_bin") != other.endswith("_bin")
+    return any(each.startswith(("utf", "ucs")) for each in character_sets)
+
+
 # --- places --------------------------------------------------------------------------------------------------
 
 _MARKS = (
@@ -445,4 +455,5 @@ CATALOGUE = Catalogue(
     named=_named,
     # It keeps MariaDB from reading, and locking, more of a contact's tickets by another index.
     hint=lambda index: f" FORCE INDEX ({_named(index)})",
+    mixes=_mixes,
 )
