@@ -9,11 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import BigInteger, Column, Engine, String, Uuid, create_engine, text
+from sqlalchemy import BigInteger, Column, Engine, Integer, String, Uuid, create_engine, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateTable
 
 from tests.sqlalchemy.conftest import Place
-from tests.sqlalchemy.test_odd_hosts import a_mapping, a_table, every_database
+from tests.sqlalchemy.test_odd_hosts import a_mapping, a_table, every_database, made
 from tests.support.backends import ONE_PER_DATABASE, Backend, Databases
 from ticketrouter import InboundMessage, Outcome, TicketRouter
 from ticketrouter.sqlalchemy import MappingError, SQLAlchemyTicketRepository, TicketMapping, configure_sqlite
@@ -236,3 +237,52 @@ def test_it_is_known_which_collations_are_compared(place: Place) -> None:
     with place.begin() as connection:
         for name in names:
             connection.exec_driver_sql(f"DROP TABLE {name}")
+
+
+def with_declared(declared: Any) -> TicketMapping:
+    return a_mapping(a_table(id=Column("id", declared, primary_key=True, default=lambda: str(uuid4()))))
+
+
+@pytest.mark.parametrize(
+    ("database", "type_", "declared"),
+    [
+        ("mariadb", "UUID", String(36)),
+        ("mariadb", "CHAR(36) CHARACTER SET ascii", String(36)),
+        ("mariadb", "CHAR(36) COLLATE utf8mb4_bin", String(36)),
+        ("mariadb", "CHAR(36)", Uuid(as_uuid=False)),
+        ("sqlite", "UUID", String(36)),
+        ("sqlite", "STRING", String(36)),
+    ],
+)
+def test_a_type_that_is_compared_with_it_is_no_other(place: Place, type_: str, declared: Any) -> None:
+    """The record has the type that the Table says, and the tickets another one of the same values."""
+    mapping = with_declared(declared)
+    ddl = str(CreateTable(mapping.table).compile(place.engine))
+    id_ = next(line.strip().rstrip(",") for line in ddl.split("\n") if line.strip().startswith("id "))
+    with place.begin() as connection:
+        mapping.table.drop(connection, checkfirst=True)
+        mapping.metadata.drop_all(connection)
+        mapping.metadata.create_all(connection)
+        connection.exec_driver_sql(ddl.replace(id_, f"id {type_} NOT NULL"))
+    outcomes = []
+    for _ in range(2):
+        with place.begin() as connection:
+            found = TicketRouter(SQLAlchemyTicketRepository(connection, mapping)).resolve(MESSAGE)
+            outcomes.append(found.outcome)
+    with place.begin() as connection:
+        mapping.table.drop(connection)
+        mapping.metadata.drop_all(connection)
+
+    assert [Outcome.CREATED, Outcome.DUPLICATE] == outcomes
+
+
+@every_database
+def test_a_name_that_is_sent_without_quotes_is_there_as_the_database_folds_it(
+    databases: Databases, backend: Backend
+) -> None:
+    table = a_table(company_id=Column("CompanyId", Integer, nullable=False, quote=False))
+    mapping = a_mapping(table, company_id="CompanyId")
+    with made(databases, backend, mapping) as engine:
+        mapping.metadata.create_all(engine)
+
+        assert Outcome.CREATED is resolved(engine, mapping)

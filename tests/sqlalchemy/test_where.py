@@ -427,6 +427,7 @@ def test_what_would_be_refused_is_explained(desk: Callable[[Host], Desk]) -> Non
 
 # --- which index is the rule -----------------------------------------------------------------------------------
 
+OTHER = f"{ACTIVE} AND source = 'x'"
 A, ONE, NEVER = UniqueRule.ACTIVE_PER_CONNECTION, UniqueRule.ONE_PER_CONNECTION, UniqueRule.NONE
 RULES: dict[str, tuple[Any, str | None, UniqueRule]] = {
     "alone": (not_deleted, ACTIVE, A),
@@ -470,10 +471,16 @@ RULES: dict[str, tuple[Any, str | None, UniqueRule]] = {
         NEVER,
     ),
     "a text": (lambda _: text("deleted_at IS NULL"), f"{ACTIVE} AND deleted_at IS NULL", NEVER),
-    "the present time": (lambda table: table.c.deleted_at > func.now(), ACTIVE, NEVER),
-    "a draw": (lambda table: table.c.user_id > func.random(), ACTIVE, NEVER),
-    "a part of a time": (lambda table: extract("year", table.c.deleted_at) == 2026, ACTIVE, NEVER),
-    "a time as a text": (lambda table: cast(table.c.deleted_at, String(9)) == "x", ACTIVE, NEVER),
+    "the present time": (lambda table: table.c.deleted_at > func.now(), OTHER, NEVER),
+    "a draw": (lambda table: table.c.user_id > func.random(), OTHER, NEVER),
+    "a part of a time": (lambda table: extract("year", table.c.deleted_at) == 2026, OTHER, NEVER),
+    "a time as a text": (lambda table: cast(table.c.deleted_at, String(9)) == "x", OTHER, NEVER),
+    "a change that no index is about": (lambda table: table.c.deleted_at > func.now(), ACTIVE, A),
+    "a function that an index has": (
+        lambda table: func.sign(table.c.user_id) == 1,
+        f"sign(user_id) = 1 AND {ACTIVE}",
+        A,
+    ),
     "a steady function": (lambda table: func.coalesce(table.c.user_id, 0) == 0, None, NEVER),
     "none": (None, f"{ACTIVE} AND deleted_at IS NULL", NEVER),
 }

@@ -226,3 +226,57 @@ def test_a_word_meets_it_as_the_column_compares(databases: Databases, backend: B
 
     assert left is not None
     assert ("pending" if backend.database == "mariadb" else "closed") == left.status
+
+
+TRIGGERS = {
+    "postgresql": [
+        """CREATE OR REPLACE FUNCTION archived() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.status = 'pending' AND OLD.status = 'closed' THEN NEW.status := 'archived'; END IF;
+        RETURN NEW; END $$""",
+        "CREATE TRIGGER archives BEFORE UPDATE ON talks FOR EACH ROW EXECUTE FUNCTION archived()",
+    ],
+    "mariadb": [
+        """CREATE TRIGGER archives BEFORE UPDATE ON talks FOR EACH ROW IF NEW.status = 'pending'
+        AND OLD.status = 'closed' THEN SET NEW.status = 'archived'; END IF""",
+    ],
+}
+"""SQLite has none that come before a row is written."""
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [each for each in ONE_PER_DATABASE if each.database in TRIGGERS],
+    ids=lambda backend: backend.name,
+)
+@pytest.mark.parametrize("named", [True, False], ids=["with ids", "without"])
+def test_a_trigger_that_makes_another_word_of_it_loses_no_message(
+    databases: Databases, backend: Backend, named: bool
+) -> None:
+    """It makes rows that the desk does not see: nothing of the batch stays, and no other ticket is made for it."""
+    made = mapping(PROVED["another word"])
+    store = opened(databases, backend, made)
+    contacts = (5, 6, 7)
+
+    def read() -> list[Any]:
+        with store.engine.begin() as connection:
+            rows = connection.execute(select(made.table).order_by(made.table.c.id)).all()
+            return [rows, connection.execute(select(made.message_ids)).all()]
+
+    def all_of(prefix: str) -> list[InboundMessage]:
+        return [
+            InboundMessage(1, each, 10, message_id=f"{prefix}{each}" if named else None) for each in contacts
+        ]
+
+    with store.transaction() as repository:
+        router = TicketRouter(repository)
+        for resolution in router.resolve_many(all_of("first")):
+            router.close(1, resolution.ticket.id)
+    with store.engine.begin() as connection:
+        for statement in TRIGGERS[backend.database]:
+            connection.exec_driver_sql(statement)
+    before = read()
+    with pytest.raises(MappingError, match="where"), store.transaction() as repository:
+        TicketRouter(repository, Policy(reopen=Reopen.always())).resolve_many(all_of("second"))
+
+    assert before == read()
+    store.dispose()

@@ -28,11 +28,13 @@ class Empty:
         column: its name.
         told: what is wrong.
         advice: what to do about it.
+        is_sure: whether it is so; else an application may fill it, which nobody has been told of.
     """
 
     column: str
     told: str
     advice: str
+    is_sure: bool = True
 
 
 _NO_CODE = re.compile(r"/\*.*?\*/|(?:--|(?<!\S)#)\s[^\n]*|'(?:[^'\\]|''|\\.)*'", re.DOTALL)
@@ -98,11 +100,16 @@ def check_there(mapping: TicketMapping, facts: Mapping[str, ColumnFacts], *, by_
         facts: what the database says of the columns.
         by_case: whether it tells names apart that differ in case alone.
     """
+
+    def sent(column: Column[object]) -> str:
+        is_folded = not by_case or getattr(column.name, "quote", None) is False
+        return column.name.lower() if is_folded else column.name
+
     there = {name if by_case else name.lower() for name in facts}
     absent = {
         column: f"{full_name(column)} ({', '.join(uses)})"
         for column in mapping.table.columns
-        if (column.name if by_case else column.name.lower()) not in there and (uses := _uses(mapping, column))
+        if sent(column) not in there and (uses := _uses(mapping, column))
     }
     spelled = {name.lower(): name for name in facts}
     others = [
@@ -174,6 +181,7 @@ def _fields(
                 ", or have the database do it",
                 _TRIGGER,
             ),
+            is_sure=mapping.new_id is None,
         )
     for field in mapping.may_be_none:
         column = mapping.columns[field]

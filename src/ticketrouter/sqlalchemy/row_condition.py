@@ -59,8 +59,9 @@ class RowCondition:
         table: the table.
         clause: the condition, about the table's own columns.
         columns: the names of the columns that it asks.
-        is_opaque: whether it has a sub-query, a text, or what may change while its row does not: no database takes
-            that for the condition of an index, or proves anything of it.
+        is_opaque: whether it has a sub-query or a text, of which nothing is proved.
+        may_change: whether it has what may be another one while its row is not, as far as is known here: no index is
+            made of it. What a database itself has in the condition of an index does not change.
         said: what it says, as a value: its text.
     """
 
@@ -68,6 +69,7 @@ class RowCondition:
     clause: ColumnElement[bool]
     columns: frozenset[str]
     is_opaque: bool
+    may_change: bool
     said: str
 
     @classmethod
@@ -81,7 +83,8 @@ class RowCondition:
         _check_values(clause)
         inner = list(_outside_of_selects(clause))
         _check_columns(table, inner)
-        is_opaque = has_text or any(isinstance(each, SelectBase) or _may_change(each) for each in inner)
+        is_opaque = has_text or any(isinstance(each, SelectBase) for each in inner)
+        may_change = any(_may_change(each) for each in inner)
         columns = _asked(table, clause)
         if not columns:
             raise UnfitConditionError(
@@ -91,7 +94,12 @@ class RowCondition:
             said = str(clause.compile(compile_kwargs={"literal_binds": True}))
         except SQLAlchemyError as error:
             raise UnfitConditionError(f"cannot be written with its constants: {error}") from error
-        return cls(table, clause, columns, is_opaque, said)
+        return cls(table, clause, columns, is_opaque, may_change, said)
+
+    @property
+    def fits_an_index(self) -> bool:
+        """Whether a database may take it for the condition of an index."""
+        return not self.is_opaque and not self.may_change
 
     def written(self, dialect: Dialect) -> ColumnElement[bool]:
         """Return it with its constants as a database writes them.
@@ -138,7 +146,7 @@ class RowCondition:
         known = [
             each for each in asking if _asked(self.table, each) == {column.name} and _is_of_the_row(each)
         ]
-        if self.is_opaque or len(known) < len(asking):
+        if not self.fits_an_index or len(known) < len(asking):
             return []
         return [_sql(self._named(each, lambda _: name), dialect) for each in known]
 
@@ -155,7 +163,7 @@ class RowCondition:
         if not asked:
             return None
         is_opaque = self.is_opaque  # of what is left this is at most too careful
-        return RowCondition(self.table, and_(*asked), self.columns, is_opaque, self.said)
+        return RowCondition(self.table, and_(*asked), self.columns, is_opaque, self.may_change, self.said)
 
     def of_new_row(self, dialect: Dialect) -> ColumnElement[bool]:
         """Return it for what an `INSERT` returns, in which SQLAlchemy takes no part for what a sub-query is about."""

@@ -175,7 +175,7 @@ class StepWriter(ABC):
     @property
     def can_have_rule(self) -> bool:
         """Whether there is an index for the rule: a row condition may be such that none can have it."""
-        return self.mapping.where is None or not self.mapping.where.is_opaque
+        return self.mapping.where is None or self.mapping.where.fits_an_index
 
     def again(self, index: Index, beginning: str = "") -> str:
         """Write what makes an index again, as the catalogue has it."""

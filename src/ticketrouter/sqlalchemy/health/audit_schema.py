@@ -32,7 +32,7 @@ from ticketrouter.wording import ACTIVE, Wording
 def _build(view: View) -> str:
     """Say how the rule is made, or why it cannot be."""
     where = view.mapping.where
-    if where is None or not where.is_opaque:
+    if where is None or where.fits_an_index:
         return "`ticketrouter schema` prints the index on active tickets"
     return f"write `where` so that an index can have it: it {OPAQUE}"
 
@@ -308,8 +308,8 @@ def transactions(view: View) -> Iterator[Observation]:
 def columns(view: View) -> Iterator[Observation]:
     """Tell which columns nobody fills of a new row, and which words the status column does not keep as they are."""
     for each in left_empty(view.mapping, view.facts):
-        example = {"column": each.column}
-        yield Observation(Check.COLUMNS, Level.FINDING, each.told, each.advice, 1, (example,))
+        example, level = {"column": each.column}, Level.FINDING if each.is_sure else Level.NOTE
+        yield Observation(Check.COLUMNS, level, each.told, each.advice, 1, (example,))
     for wrong in misdeclared(view.mapping, view.facts, view.connection.dialect):
         level = Level.FINDING if wrong.is_sure else Level.NOTE
         yield Observation(Check.COLUMNS, level, wrong.told, wrong.advice, 1, ({"column": wrong.column},))

@@ -27,10 +27,10 @@ from ticketrouter.sqlalchemy.whole import all_or_nothing, giving_up
 from ticketrouter.sqlalchemy.work import old_reads
 from ticketrouter.sqlalchemy.work.claiming import claim, contacts_of, is_guarded
 from ticketrouter.sqlalchemy.work.here import Here
-from ticketrouter.sqlalchemy.work.message import check_kept, further_values, look_for
+from ticketrouter.sqlalchemy.work.message import check_kept, further_values, left_out, look_for
 from ticketrouter.sqlalchemy.work.message_ids import forget, place_of, ref_of, remembers
 from ticketrouter.sqlalchemy.work.rivals import is_taken, undoable
-from ticketrouter.sqlalchemy.writes import REOPENED
+from ticketrouter.sqlalchemy.writes import REOPENED, WOKEN
 
 # --- the look ------------------------------------------------------------------------------------------------
 
@@ -314,9 +314,18 @@ def _reopen_many(here: Here, joints: Sequence[Joint], known: Mapping[int, Ticket
     reopened: dict[int, Ticket] = {}
     for some in here.many.at_once(closed):
         reopened |= _reopen_together(here, some)
-    lost = [each.place for each in closed if each.place not in reopened]
-    forget(here, [ref for place in lost for ref in joints[place].message_refs])
+    lost = [each for each in closed if each.place not in reopened]
+    _see_that_they_stay(here, [each.ticket for each in lost])
+    forget(here, [ref for each in lost for ref in joints[each.place].message_refs])
     return reopened
+
+
+def _see_that_they_stay(here: Here, tickets: Sequence[Ticket]) -> None:
+    """Raise where a ticket that was locked exists for the desk no more: a trigger may make another word of ours."""
+    if not tickets or not here.mapping.may_leave_out(WOKEN):
+        return
+    if len(_locked(here, tickets)) < len(tickets):
+        raise left_out(here)
 
 
 def _reopen_together(here: Here, closed: Sequence[_Closed]) -> dict[int, Ticket]:

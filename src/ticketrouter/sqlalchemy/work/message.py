@@ -458,7 +458,7 @@ def _changed_once(here: Here, seen: Ticket, sent: Sent) -> Ticket | None:
         if row is None:
             return None
         if not here.statements.writes.is_met(row, new=False):
-            raise _left_out(here)
+            raise left_out(here)
         here.whole.reached()
         return here.statements.values.ticket(row[: len(here.statements.values.fields)])
     if result.rowcount == 0 and not _is_met_after_all(here, sent):
@@ -469,7 +469,7 @@ def _changed_once(here: Here, seen: Ticket, sent: Sent) -> Ticket | None:
     found = here.look(get(seen.company_id, seen.id))
     changed = found.one() if here.mapping.where is None else found.one_or_none()
     if changed is None:
-        raise _left_out(here)
+        raise left_out(here)
     return here.statements.values.ticket(changed)
 
 
@@ -485,7 +485,8 @@ def _is_met_after_all(here: Here, sent: Sent) -> bool:
     return True
 
 
-def _left_out(here: Here) -> MappingError:
+def left_out(here: Here) -> MappingError:
+    """Return the error of a ticket that exists for the desk no more once it was changed."""
     return here.refusals.left_out(
         "a ticket that was changed", "let it ask nothing that a change of ours, or a trigger, makes otherwise"
     )

@@ -348,6 +348,10 @@ _KEPT = text(
 ).bindparams(bindparam("tables", expanding=True))
 
 
+_KINDS: Mapping[str, str] = {"decimal": "number", _UUID: "text", "binary": "bytes", "varbinary": "bytes"}
+"""What is compared alike: a UUID is with a text of one, too."""
+
+
 def _kept(
     connection: Connection, schema: str | None, tables: Sequence[str]
 ) -> Mapping[str, Mapping[str, Kept]]:
@@ -356,7 +360,7 @@ def _kept(
         _KEPT, {"schema": schema, "tables": list(tables)}
     ):
         bits = _NUMBERS.get(type_)
-        kind = "number" if bits is not None else "text" if collation is not None else type_
+        kind = "number" if bits is not None else "text" if collation is not None else _KINDS.get(type_, type_)
         numbers = None if bits is None else _range(bits, unsigned="unsigned" in told)
         room = None if collation is None or longest is None else int(longest)
         found.setdefault(table, {})[column] = Kept(told, kind, numbers, room, collation)

@@ -370,6 +370,9 @@ def _words(
 _READING = Reading(NAMES.url, backslashes=False, functions=False, unclear_type=_unclear_type, words=_words)
 
 
+_NUMERIC = re.compile("NUM|DEC", re.IGNORECASE)
+
+
 def _kept(
     connection: Connection, schema: str | None, tables: Sequence[str]
 ) -> Mapping[str, Mapping[str, Kept]]:
@@ -381,7 +384,9 @@ def _kept(
         asked, {"tables": json.dumps(list(tables)), "schema": schema}
     ):
         affinity = _affinity(type_.upper())
-        kind = "text" if affinity == "TEXT" else "number" if affinity else ""
+        # A type that SQLite does not know, as UUID, keeps texts as they are.
+        is_unknown = affinity == "NUMERIC" and not _NUMERIC.search(type_)
+        kind = "text" if affinity == "TEXT" else "number" if affinity and not is_unknown else ""
         found.setdefault(table, {})[column] = Kept(type_, kind)
     return found
 
