@@ -249,7 +249,6 @@ def with_declared(declared: Any) -> TicketMapping:
         ("mariadb", "UUID", String(36)),
         ("mariadb", "CHAR(36) CHARACTER SET ascii", String(36)),
         ("mariadb", "CHAR(36) COLLATE utf8mb4_bin", String(36)),
-        ("mariadb", "CHAR(36)", Uuid(as_uuid=False)),
         ("sqlite", "UUID", String(36)),
         ("sqlite", "STRING", String(36)),
     ],
