@@ -107,7 +107,7 @@ class TicketRouter:
             InvalidMessageError: if it is no InboundMessage.
 
         Statements:
-            One `load`.
+            One `load`, and what the repository sends to tell what it would refuse.
         """
         return drive(self._operations.explain(message), self._repository)
 
@@ -135,7 +135,7 @@ class TicketRouter:
             BlockedBySchemaError: if the host's unique rule leaves no room.
 
         Statements:
-            One `load`.
+            One `load`, and what the repository sends to tell what it would refuse.
         """
         return drive(self._operations.ensure_can_open(key), self._repository)
 
